@@ -1,0 +1,159 @@
+"""Every error of the library: one tree, stable codes, messages that say what to do.
+
+Each error keeps its constructor arguments as ``args``, so all of them pickle.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobError:
+    """Why a job ended without a result. Plain text only: no type named here is ever imported.
+
+    Attributes:
+        type: Name of the exception's class, such as ``"ValueError"``.
+        message: What it said.
+        traceback: The traceback as text, or ``""``.
+        attempts: Attempts that were charged.
+        reason: Machine-readable cause: ``"exception"``, ``"timeout"``, ``"worker_lost"``,
+            ``"no_handler"``, ``"undecodable"``, ``"unserialisable"`` or ``"cancelled"``.
+    """
+
+    type: str
+    message: str
+    traceback: str = ""
+    attempts: int = 0
+    reason: str = "exception"
+
+
+class JobQueueError(Exception):
+    """Root of the tree."""
+
+    code: ClassVar[str] = "jobqueue_error"
+
+
+class ConfigurationError(JobQueueError):
+    """Something was set up in a way that cannot work; the message says how to mend it."""
+
+    code = "configuration"
+
+
+class StorageError(JobQueueError):
+    """The storage refused or failed."""
+
+    code = "storage"
+
+
+class StorageUnavailable(StorageError):
+    """The storage cannot be reached or cannot serve now. Retrying is safe and may help."""
+
+    code = "storage_unavailable"
+
+
+class SerializationError(JobQueueError):
+    """A value cannot be turned into bytes, or bytes into a value."""
+
+    code = "serialization"
+
+
+class JobNotFound(JobQueueError):
+    """No job has this id: it never existed, or its time to live is over."""
+
+    code = "job_not_found"
+
+    def __init__(self, id: str) -> None:
+        super().__init__(id)
+        self.id = id
+
+    def __str__(self) -> str:
+        return f"job {self.id!r} is not known: never enqueued, or its result_ttl is over"
+
+
+class JobFailed(JobQueueError):
+    """The job ended ``failed``.
+
+    Attributes:
+        id: The job.
+        error: What happened, as text.
+    """
+
+    code = "job_failed"
+
+    def __init__(self, id: str, error: JobError) -> None:
+        super().__init__(id, error)
+        self.id = id
+        self.error = error
+
+    def __str__(self) -> str:
+        attempts = f"{self.error.attempts} attempt{'' if self.error.attempts == 1 else 's'}"
+        return f"job {self.id!r} failed after {attempts}: {self.error.type}: {self.error.message}"
+
+
+class JobCancelled(JobQueueError):
+    """The job was cancelled."""
+
+    code = "job_cancelled"
+
+    def __init__(self, id: str, reason: str = "") -> None:
+        super().__init__(id, reason)
+        self.id = id
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"job {self.id!r} was cancelled" + (f": {self.reason}" if self.reason else "")
+
+
+class JobExpired(JobCancelled):
+    """The job was not started in time, and was dropped."""
+
+    code = "job_expired"
+
+    def __str__(self) -> str:
+        return f"job {self.id!r} expired before it was started"
+
+
+class WaitTimeout(JobQueueError, TimeoutError):
+    """The caller stopped waiting. The job is not touched: it may still run and finish."""
+
+    code = "wait_timeout"
+
+    def __init__(self, id: str, wait: float) -> None:
+        super().__init__(id, wait)
+        self.id = id
+        self.wait = wait
+
+    def __str__(self) -> str:
+        return (
+            f"no result of job {self.id!r} within {self.wait:g} s; the job goes on: "
+            "ask again with queue.result(id), or stop it with queue.cancel(id)"
+        )
+
+
+class LeaseLost(JobQueueError):
+    """Another worker holds the job by now; what this one did with it no longer counts."""
+
+    code = "lease_lost"
+
+    def __init__(self, id: str) -> None:
+        super().__init__(id)
+        self.id = id
+
+    def __str__(self) -> str:
+        return f"the lease of job {self.id!r} was lost: it ran out, or the job was taken over"
+
+
+class QueueFull(JobQueueError):
+    """The queue has reached its limit of waiting jobs."""
+
+    code = "queue_full"
+
+    def __init__(self, queue: str, limit: int) -> None:
+        super().__init__(queue, limit)
+        self.queue = queue
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"queue {self.queue!r} holds its limit of {self.limit} waiting jobs; try again later"

@@ -1,0 +1,99 @@
+"""The spec: what a producer writes once about a job and nobody changes.
+
+A msgpack map with plain text keys, so that a program in another language can write one too:
+``v`` (1), ``payload`` (the serde's bytes), and where they are not the default ``serde``,
+``timeout_ms`` (0 for none), ``max_attempts`` and ``retry``. Only what the call or its job type says
+is written: the rest is the worker's to fill in from its own job type and queue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import msgpack
+
+from jobqueue.options import UNSET, JobOptions, check_count, to_ms
+from jobqueue.retry import Backoff, backoff_from_wire, backoff_to_wire
+
+VERSION: Final = 1
+DEFAULT_SERDE: Final = "msgpack"
+
+
+class SpecError(ValueError):
+    """A spec that cannot be read; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """A decoded spec. ``None`` leaves the choice to the worker's job type and queue.
+
+    Attributes:
+        payload: Bytes, still serialised.
+        serde: Name of the serde that wrote them.
+        timeout_ms: Milliseconds one attempt may run; 0 for no limit.
+        max_attempts: Attempts in total.
+        retry: Backoff policy.
+    """
+
+    payload: bytes
+    serde: str = DEFAULT_SERDE
+    timeout_ms: int | None = None
+    max_attempts: int | None = None
+    retry: Backoff | None = None
+
+
+def encode_spec(payload: bytes, serde: str, options: JobOptions) -> bytes:
+    """Write a spec.
+
+    Raises:
+        TypeError: The retry policy is a function, which cannot travel.
+    """
+    spec: dict[str, Any] = {"v": VERSION, "payload": payload}
+    if serde != DEFAULT_SERDE:
+        spec["serde"] = serde
+    if options.timeout is not UNSET:
+        spec["timeout_ms"] = 0 if options.timeout is None else to_ms(options.timeout, "timeout")
+    if options.max_attempts is not UNSET:
+        spec["max_attempts"] = options.max_attempts
+    if options.retry is not UNSET:
+        spec["retry"] = backoff_to_wire(options.retry)
+    return msgpack.packb(spec)  # pyright: ignore[reportReturnType] - None only for a packer that buffers
+
+
+def decode_spec(data: bytes) -> Spec:
+    """Read a spec.
+
+    Raises:
+        SpecError: Not a spec, or one of a newer version of the library.
+    """
+    try:
+        spec = msgpack.unpackb(data)
+    except Exception as error:
+        raise SpecError(f"the job's spec cannot be decoded: {error}") from error
+    if not isinstance(spec, dict):
+        raise SpecError("the job's spec cannot be decoded: it is no map")
+    fields = cast("dict[Any, Any]", spec)
+    version = fields.get("v")
+    if version != VERSION:
+        raise SpecError(
+            f"the job's spec has version {version!r}, this worker reads {VERSION}: "
+            "it was written by another version of jobqueue; upgrade the workers first"
+        )
+    payload = fields.get("payload")
+    if not isinstance(payload, bytes):
+        raise SpecError("the job's spec cannot be decoded: its payload is no bytes")
+    try:
+        return Spec(
+            payload=payload,
+            serde=str(fields.get("serde", DEFAULT_SERDE)),
+            timeout_ms=fields.get("timeout_ms"),
+            max_attempts=_optional_count(fields.get("max_attempts")),
+            retry=None if "retry" not in fields else backoff_from_wire(fields["retry"]),
+        )
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"the job's spec cannot be decoded: {error}") from error
+
+
+def _optional_count(value: Any) -> int | None:
+    return None if value is None else check_count(value, "max_attempts")

@@ -1,0 +1,407 @@
+"""The storage port: what every storage owes, word for word.
+
+A storage moves bytes and states, atomically. It knows nothing of handlers, retries, backoffs or
+serialisation. Batch is the primitive: each verb takes many jobs of one queue and answers in the
+same order. All storages give the same answers to the same calls in the same order; the contract
+suite in ``tests/contract`` is run on each.
+
+Rules that hold for every verb:
+
+- One call is one atomic step; other processes see all of it or nothing.
+- Time is the storage's (the server's clock, or an injected one). Times and durations are whole
+  milliseconds; moments count from the epoch.
+- Ids, queue, worker and job names are opaque text of 1 to 255 bytes; nothing is parsed out of it.
+- A verb that changes something may be called again with the same arguments when its answer was
+  lost: the state is then as after one call, and the answer as the first.
+- A job whose time to live is over does not exist, for every verb, at once.
+- ``StorageUnavailable`` means that it may or may not have happened; any other ``StorageError`` that
+  it did not.
+- At most :data:`MAX_BATCH` jobs in one call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Protocol, TypeAlias
+
+from jobqueue.outcome import Outcome
+from jobqueue.states import CancelResult, EnqueueStatus, EventType, JobState, TtlResult
+
+MAX_BATCH: Final = 500
+INLINE_BYTES: Final = 64 * 1024
+"""Values up to this size travel inside replies and answers; larger ones are fetched with
+:meth:`Storage.results`."""
+MAX_CLAIM_BYTES: Final = 8 * 1024 * 1024
+"""A claim stops taking jobs once their specs reach this size (but always takes one)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A job to store.
+
+    Attributes:
+        id: Its id.
+        name: Its job type.
+        spec: Opaque bytes for the worker.
+        delay_ms: Due this long after it is stored; 0 for at once.
+        due_ms: Due at this moment; 0 for not given. One of the two at most.
+        ttl_ms: How long to keep the finished job; 0 when the job itself says nothing.
+        request: Token of this one enqueue, so that a replay is told from another caller; empty when
+            the id itself was made for this request.
+        reply_to: Address that is told when the job ends, or ``None``.
+    """
+
+    id: str
+    name: str
+    spec: bytes
+    delay_ms: int = 0
+    due_ms: int = 0
+    ttl_ms: int = 0
+    request: str = ""
+    reply_to: str | None = None
+
+
+class Enqueued(NamedTuple):
+    """What became of one job of an enqueue.
+
+    ``value`` is the result or error of an id that has ended, or ``None`` when it is larger than
+    :data:`INLINE_BYTES` or there is none.
+    """
+
+    status: EnqueueStatus
+    state: JobState
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimRequest:
+    """A wish for work.
+
+    Attributes:
+        worker: Who asks.
+        count: Jobs at most, 1 to :data:`MAX_BATCH`.
+        token: Name of this claim. The same token again means "I did not hear the answer".
+        lease_ms: How long the jobs stay this worker's without a heartbeat.
+        block_ms: How long to wait when there is nothing; 0 not to wait.
+    """
+
+    worker: str
+    count: int
+    token: str
+    lease_ms: int
+    block_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A job that is leased to somebody.
+
+    Attributes:
+        id: Its id.
+        name: Its job type.
+        spec: As stored.
+        fence: Fencing token: larger for every later claim in this queue, never used twice.
+        attempt: Attempts charged, this one included.
+        enqueued_ms: When it was enqueued.
+        ttl_ms: As in :class:`NewJob`.
+        cancel_requested: A stop was requested while an earlier claim held it.
+        worker: From :meth:`Storage.recover`: who lost it. Else who holds it.
+    """
+
+    id: str
+    name: str
+    spec: bytes
+    fence: int
+    attempt: int
+    enqueued_ms: int
+    ttl_ms: int
+    cancel_requested: bool
+    worker: str
+
+
+class Held(NamedTuple):
+    """A lease, as its holder knows it."""
+
+    id: str
+    fence: int
+
+
+class Settlement(NamedTuple):
+    """An outcome for a lease."""
+
+    id: str
+    fence: int
+    outcome: Outcome
+
+
+class HeartbeatAnswer(NamedTuple):
+    """Ids whose lease is lost, and ids that somebody asked to stop."""
+
+    lost: list[str]
+    cancel_requested: list[str]
+
+
+class StoredResult(NamedTuple):
+    """State of a job, with the value (result or error) once it has ended."""
+
+    state: JobState
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredJob:
+    """Everything that is stored about a job. Moments that have not come are 0."""
+
+    id: str
+    name: str
+    spec: bytes
+    state: JobState
+    attempt: int
+    fence: int
+    enqueued_ms: int
+    due_ms: int = 0
+    started_ms: int = 0
+    finished_ms: int = 0
+    expires_ms: int = 0
+    ttl_ms: int = 0
+    worker: str = ""
+    cancel_requested: bool = False
+    value: bytes = b""
+
+
+class Reply(NamedTuple):
+    """A job that somebody waits for has ended. ``value`` is ``None`` when it is too large."""
+
+    id: str
+    state: JobState
+    value: bytes | None
+
+
+class StorageEvent(NamedTuple):
+    """Something happened to a job."""
+
+    type: EventType
+    id: str
+    name: str
+    at_ms: int
+    attempt: int
+    worker: str
+
+
+class CancelRequested(NamedTuple):
+    """Somebody asked to stop a running job."""
+
+    id: str
+
+
+Message: TypeAlias = Reply | StorageEvent | CancelRequested
+Sink: TypeAlias = Callable[[Sequence[Message] | None], None]
+"""Called on the event loop with messages in order, or with ``None``: some may have been missed."""
+
+EVENTS: Final = "events"
+CONTROL: Final = "control"
+
+
+def replies(address: str) -> str:
+    """The topic on which the replies for an address arrive."""
+    return f"reply:{address}"
+
+
+class Subscription(Protocol):
+    """What :meth:`Storage.listen` returns."""
+
+    async def close(self) -> None:
+        """Stop listening. Idempotent."""
+        ...
+
+
+@dataclass(slots=True)
+class _OpenCount:
+    users: int = 0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Storage(ABC):
+    """A place for jobs. May be shared by many queues; the last :meth:`close` closes it.
+
+    One object serves one event loop at a time. :meth:`twin` gives another one for another loop.
+    """
+
+    def __init__(self) -> None:
+        self._open_count = _OpenCount()
+
+    async def open(self) -> None:
+        """Connect, on the first of possibly many calls.
+
+        Raises:
+            ConfigurationError: The server is too old or the file is no queue.
+            StorageUnavailable: It cannot be reached.
+        """
+        async with self._open_count.lock:
+            if self._open_count.users == 0:
+                await self._open()
+            self._open_count.users += 1
+
+    async def close(self) -> None:
+        """Undo one :meth:`open`; the last one lets go of every connection, thread and file."""
+        async with self._open_count.lock:
+            if self._open_count.users == 0:
+                return
+            self._open_count.users -= 1
+            if self._open_count.users == 0:
+                await self._close()
+
+    @abstractmethod
+    async def _open(self) -> None: ...
+
+    @abstractmethod
+    async def _close(self) -> None: ...
+
+    @abstractmethod
+    def twin(self) -> Storage:
+        """Another, closed handle on the same jobs, for use in another event loop or thread."""
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """Where the jobs are, with any password masked."""
+
+    @abstractmethod
+    async def enqueue(self, queue: str, jobs: Sequence[NewJob]) -> list[Enqueued]:
+        """Store each job whose id is new; report the others.
+
+        - No such id, or it is ``cancelled``: stored anew, at the tail of the queue (``queued``) or
+          waiting for its time (``scheduled``; a moment that is not in the future is "at once").
+          Nothing of a cancelled predecessor remains.
+        - ``completed``: answered ``completed`` with its result.
+        - Anything else: ``duplicate`` with its state (and for ``failed`` its error). The stored job
+          does not change, except that ``reply_to`` is remembered in the same step unless the job
+          has ended.
+        - Stored by this same request (same ``request``, or no request and so an id made for it):
+          answered as the first time, ``queued``.
+
+        Publishes ``enqueued`` for each stored job.
+        """
+
+    @abstractmethod
+    async def claim(self, queue: str, request: ClaimRequest) -> list[Claim]:
+        """Take up to ``count`` jobs; each becomes ``running``: a new fence, one more attempt.
+
+        Due scheduled and retrying jobs first join the tail of the queue, by due time; then jobs are
+        taken from its head. Waits up to ``block_ms`` while there are none, and returns early when
+        :meth:`unblock` is called. A call with the token of this worker's last claim returns those
+        of its jobs that this worker still holds under the same fence. Also a sign of life.
+
+        Never cancel a call in flight: unblock it. Publishes ``started``.
+        """
+
+    @abstractmethod
+    async def unblock(self, queue: str, worker: str) -> None:
+        """Make a waiting :meth:`claim` of this worker return soon. Call again until it has."""
+
+    @abstractmethod
+    async def finish(
+        self, queue: str, worker: str, settlements: Sequence[Settlement]
+    ) -> list[bool]:
+        """Apply each outcome whose fence still holds the lease; say for each whether it did.
+
+        - terminal: the job keeps ``value`` and is forgotten ``ttl_ms`` later; all its reply
+          addresses are told.
+        - ``retrying``, ``scheduled``: due after ``delay_ms``; a value is kept as the last error.
+        - ``queued``: back to the head of the queue; several in one call keep their order.
+        - A cancel was requested and the outcome is not terminal: ends ``cancelled`` instead, as the
+          cancel said (see :meth:`cancel`).
+        - The fence does not hold: nothing changes, ``False``. A repeat of a call that was applied
+          answers ``True`` as long as nobody settled the job since.
+
+        Publishes the outcome's event.
+        """
+
+    @abstractmethod
+    async def heartbeat(
+        self, queue: str, worker: str, held: Sequence[Held], lease_ms: int
+    ) -> HeartbeatAnswer:
+        """Extend what is still held (never shorten, never take back what was lost).
+
+        Also a sign of life of the worker, with nothing held.
+        """
+
+    @abstractmethod
+    async def recover(self, queue: str, reaper: str, limit: int, lease_ms: int) -> list[Claim]:
+        """Take over up to ``limit`` leases that ran out, and give back what dead workers had not
+        yet leased.
+
+        Each job stays ``running`` with the attempt it has, gets a new fence and a lease of
+        ``lease_ms`` for ``reaper``, who settles it with :meth:`finish`. Publishes ``stalled``.
+        """
+
+    @abstractmethod
+    async def promote(self, queue: str, limit: int) -> int | None:
+        """Move up to ``limit`` due jobs to the tail of the queue, by due time.
+
+        Returns:
+            Milliseconds until the next job is due (0: at once), or ``None`` when none waits.
+        """
+
+    @abstractmethod
+    async def prune(self, queue: str, limit: int) -> int:
+        """Drop up to ``limit`` remains of jobs whose time to live is over; say how many."""
+
+    @abstractmethod
+    async def cancel(
+        self, queue: str, ids: Sequence[str], ttl_ms: int, value: bytes
+    ) -> list[CancelResult]:
+        """Cancel what waits; request a stop of what runs; leave what has ended.
+
+        A waiting job ends ``cancelled`` with ``value`` as its error, kept for its own ``ttl_ms``,
+        else for the one given; its reply addresses are told, ``cancelled`` is published. For a
+        running job, ``value`` and the time to live are kept in case it is given back (see
+        :meth:`finish`), the request is published on :data:`CONTROL`, and heartbeats repeat it; the
+        first of several requests counts. A repeat of a call that was applied may answer
+        ``finished`` where the first said ``cancelled``.
+        """
+
+    @abstractmethod
+    async def get(self, queue: str, ids: Sequence[str]) -> list[StoredJob | None]:
+        """Read whole jobs; ``None`` for an unknown id."""
+
+    @abstractmethod
+    async def results(
+        self, queue: str, ids: Sequence[str], reply_to: str | None = None
+    ) -> list[StoredResult | None]:
+        """Read states, and values of any size where a job has ended; ``None`` for an unknown id.
+
+        With ``reply_to``, that address is remembered for each job that has not ended, in the same
+        step.
+        """
+
+    @abstractmethod
+    async def set_result_ttl(self, queue: str, ids: Sequence[str], ttl_ms: int) -> list[TtlResult]:
+        """Forget finished jobs ``ttl_ms`` from now."""
+
+    @abstractmethod
+    async def counts(self, queue: str) -> dict[JobState, int]:
+        """Exact number of jobs in each state, every state present."""
+
+    @abstractmethod
+    async def leave(self, queue: str, worker: str) -> None:
+        """Forget a worker that stops: its sign of life, its claim token, and what was handed to it
+        but not leased, which goes back to the head of the queue."""
+
+    @abstractmethod
+    async def listen(self, queue: str, topic: str, sink: Sink) -> Subscription:
+        """Hear what is published on a topic: :data:`EVENTS`, :data:`CONTROL` or :func:`replies`.
+
+        Returns once the subscription is in force. A hint only: messages may be lost, and the sink
+        is then called with ``None`` where that is known. A sink must not raise.
+        """
+
+    async def __aenter__(self) -> Storage:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
