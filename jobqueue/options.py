@@ -185,7 +185,7 @@ class QueueOptions:
     lease: Seconds = 30.0
     grace: Seconds = 30.0
     max_attempts: int = 3
-    retry: Backoff = Exponential()
+    retry: Backoff = Exponential()  # noqa: RUF009 - frozen, so one object may serve all
     timeout: Seconds | None = None
     result_ttl: Seconds = 3600.0
     max_payload: int = MiB

@@ -11,10 +11,9 @@ import traceback as traceback_module
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
-import msgpack
-
 from jobqueue.errors import JobError
 from jobqueue.options import Policy
+from jobqueue.packing import pack, unpack
 from jobqueue.retry import next_delay
 from jobqueue.states import EventType, JobState
 
@@ -235,15 +234,15 @@ def _clean(text: str) -> str:
 def encode_error(error: JobError) -> bytes:
     """A :class:`JobError` as the bytes that a storage keeps."""
     fields = [error.type, error.message, error.traceback, error.attempts, error.reason]
-    return msgpack.packb(fields)  # pyright: ignore[reportReturnType] - None only for a packer that buffers
+    return pack(fields)
 
 
 def decode_error(data: bytes) -> JobError:
     """The error that :func:`encode_error` wrote; anything else becomes an error that says so."""
     try:
-        fields: Any = msgpack.unpackb(data)
+        fields: Any = unpack(data)
         kind, message, text, attempts, reason = fields[:5]
         error = JobError(type=str(kind), message=str(message), traceback=str(text))
         return replace(error, attempts=int(attempts), reason=str(reason))
-    except (ValueError, TypeError, KeyError, msgpack.UnpackException):
+    except Exception:
         return JobError(type="Unknown", message="the stored error cannot be read")

@@ -105,7 +105,7 @@ class Fixed(_Policy):
 
 @dataclass(frozen=True, slots=True)
 class Linear(_Policy):
-    """Wait ``step`` seconds after the first failure, twice that after the second, ... up to ``max``."""
+    """Wait ``step`` seconds after the first failure, twice that after the next, up to ``max``."""
 
     kind: ClassVar[str] = "linear"
     step: float = 1.0

@@ -11,9 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-import msgpack
-
 from jobqueue.options import UNSET, JobOptions, check_count, to_ms
+from jobqueue.packing import pack, unpack
 from jobqueue.retry import Backoff, backoff_from_wire, backoff_to_wire
 
 VERSION: Final = 1
@@ -58,7 +57,7 @@ def encode_spec(payload: bytes, serde: str, options: JobOptions) -> bytes:
         spec["max_attempts"] = options.max_attempts
     if options.retry is not UNSET:
         spec["retry"] = backoff_to_wire(options.retry)
-    return msgpack.packb(spec)  # pyright: ignore[reportReturnType] - None only for a packer that buffers
+    return pack(spec)
 
 
 def decode_spec(data: bytes) -> Spec:
@@ -68,7 +67,7 @@ def decode_spec(data: bytes) -> Spec:
         SpecError: Not a spec, or one of a newer version of the library.
     """
     try:
-        spec = msgpack.unpackb(data)
+        spec = unpack(data)
     except Exception as error:
         raise SpecError(f"the job's spec cannot be decoded: {error}") from error
     if not isinstance(spec, dict):

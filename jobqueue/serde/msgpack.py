@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-import msgpack
+from jobqueue.packing import ext, pack, unpack
 
 _AWARE, _NAIVE, _DATE, _TIME, _DELTA, _UUID, _DECIMAL, _SET, _FROZENSET, _BIGINT = range(1, 11)
 _MAX_DIGITS: Final = 4096
@@ -29,39 +29,35 @@ class MsgpackSerde:
     def dumps(self, value: Any) -> bytes:
         """Raises ``TypeError``, ``ValueError`` or ``OverflowError`` for what msgpack cannot hold."""
         try:
-            return _pack(value)
+            return pack(value, _to_ext)
         except OverflowError:
             # An int beyond 64 bits: the C packer refuses it before it asks the hook.
-            return _pack(_wrap_big_ints(value, 0))
+            return pack(_wrap_big_ints(value, 0), _to_ext)
 
     def loads(self, data: bytes) -> Any:
         """Raises ``ValueError`` (or a subclass) for anything but one whole msgpack value."""
-        return msgpack.unpackb(data, ext_hook=_from_ext, strict_map_key=False, use_list=True)
+        return unpack(data, _from_ext)
 
 
-def _pack(value: Any) -> bytes:
-    return msgpack.packb(value, default=_to_ext, strict_types=False)  # pyright: ignore[reportReturnType] - None only for a packer that buffers
-
-
-def _to_ext(value: Any) -> msgpack.ExtType:
+def _to_ext(value: Any) -> Any:
     if isinstance(value, datetime):
         code = _NAIVE if value.utcoffset() is None else _AWARE
-        return msgpack.ExtType(code, value.isoformat().encode())
+        return ext(code, value.isoformat().encode())
     if isinstance(value, UUID):
-        return msgpack.ExtType(_UUID, value.bytes)
+        return ext(_UUID, value.bytes)
     if isinstance(value, Decimal):
-        return msgpack.ExtType(_DECIMAL, str(value).encode())
+        return ext(_DECIMAL, str(value).encode())
     if isinstance(value, frozenset):
-        return msgpack.ExtType(_FROZENSET, _pack(list(value)))  # pyright: ignore[reportUnknownArgumentType]
+        return ext(_FROZENSET, pack(list(value), _to_ext))  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(value, set):
-        return msgpack.ExtType(_SET, _pack(list(value)))  # pyright: ignore[reportUnknownArgumentType]
+        return ext(_SET, pack(list(value), _to_ext))  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(value, date):
-        return msgpack.ExtType(_DATE, value.isoformat().encode())
+        return ext(_DATE, value.isoformat().encode())
     if isinstance(value, time):
-        return msgpack.ExtType(_TIME, value.isoformat().encode())
+        return ext(_TIME, value.isoformat().encode())
     if isinstance(value, timedelta):
         parts = [value.days, value.seconds, value.microseconds]
-        return msgpack.ExtType(_DELTA, _pack(parts))
+        return ext(_DELTA, pack(parts))
     raise TypeError(f"{type(value).__module__}.{type(value).__qualname__} is not serialisable")
 
 
@@ -84,7 +80,7 @@ _DECODERS: Final[dict[int, Callable[[bytes], Any]]] = {
     _NAIVE: lambda data: datetime.fromisoformat(_text(data)),
     _DATE: lambda data: date.fromisoformat(_text(data)),
     _TIME: lambda data: time.fromisoformat(_text(data)),
-    _DELTA: lambda data: timedelta(*msgpack.unpackb(data)),
+    _DELTA: lambda data: timedelta(*unpack(data)),
     _UUID: lambda data: UUID(bytes=data),
     _DECIMAL: lambda data: Decimal(_text(data)),
     _SET: lambda data: set(_members(data)),
@@ -110,7 +106,7 @@ def _wrap_big_ints(value: Any, depth: int) -> Any:
             return value
         digits = str(value).encode()
         _text(digits)
-        return msgpack.ExtType(_BIGINT, digits)
+        return ext(_BIGINT, digits)
     if isinstance(value, dict):
         return {
             _wrap_big_ints(key, depth + 1): _wrap_big_ints(item, depth + 1)
@@ -121,5 +117,5 @@ def _wrap_big_ints(value: Any, depth: int) -> Any:
     if isinstance(value, set | frozenset):
         code = _SET if isinstance(value, set) else _FROZENSET
         members = [_wrap_big_ints(item, depth + 1) for item in value]  # pyright: ignore[reportUnknownVariableType]
-        return msgpack.ExtType(code, _pack(members))
+        return ext(code, pack(members, _to_ext))
     return value

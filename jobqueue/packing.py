@@ -1,0 +1,46 @@
+"""msgpack, typed: the one module that imports it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import msgpack  # pyright: ignore[reportMissingTypeStubs] - it ships none
+
+_msgpack = cast("Any", msgpack)
+
+
+def ext(code: int, data: bytes) -> Any:
+    """An extension value, in the form that the packer takes."""
+    return _msgpack.ExtType(code, data)
+
+
+def pack(value: Any, default: Callable[[Any], Any] | None = None) -> bytes:
+    """The value as msgpack.
+
+    Args:
+        value: What to pack.
+        default: Called for a value of no msgpack type; returns one that is.
+
+    Raises:
+        TypeError: A value of no msgpack type.
+        OverflowError: An int beyond 64 bits.
+        ValueError: Nested too deeply, or too large.
+    """
+    return _msgpack.packb(value, default=default)
+
+
+def unpack(data: bytes, ext_hook: Callable[[int, bytes], Any] | None = None) -> Any:
+    """The one value that the bytes hold; arrays become lists, map keys may be anything hashable.
+
+    Raises:
+        ValueError: Not exactly one msgpack value (or a subclass of it; see msgpack).
+    """
+    if ext_hook is None:
+        return _msgpack.unpackb(data, strict_map_key=False)
+    return _msgpack.unpackb(data, strict_map_key=False, ext_hook=ext_hook)
+
+
+def unpack_raw(data: bytes) -> Any:
+    """Like :func:`unpack`, with every text as bytes: what a Lua script packed."""
+    return _msgpack.unpackb(data, strict_map_key=False, raw=True)

@@ -1,0 +1,206 @@
+"""One connection a process that hears all its topics.
+
+Written over a bare connection, not redis-py's PubSub, which reconnects without saying so: here
+every subscriber is told (with ``None``) that messages may have been missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from redis import exceptions as redis_errors
+from redis.asyncio import Connection
+
+from jobqueue.packing import unpack_raw
+from jobqueue.states import EventType, JobState
+from jobqueue.storage.base import (
+    CONTROL,
+    EVENTS,
+    CancelRequested,
+    Message,
+    Reply,
+    Sink,
+    StorageEvent,
+)
+from jobqueue.storage.redis.errors import RETRYABLE, translated
+
+logger = logging.getLogger("jobqueue")
+
+_PING_EVERY: Final = 5.0
+_DEAD_AFTER: Final = 15.0
+"""Seconds without a message or a pong after which the connection is made anew."""
+_ACK_WITHIN: Final = 10.0
+_RECONNECT_AFTER: Final = (0.05, 0.2, 0.5, 1.0, 2.0)
+
+
+class RedisSubscription:
+    """One sink on one channel."""
+
+    def __init__(self, listener: Listener, channel: bytes, topic: str, sink: Sink) -> None:
+        self._listener = listener
+        self.channel = channel
+        self._topic = topic
+        self._sink = sink
+
+    def deliver(self, data: bytes | None) -> None:
+        self._sink(None if data is None else _decode(self._topic, data))
+
+    async def close(self) -> None:
+        await self._listener.remove(self)
+
+
+class Listener:
+    """The process's subscriptions, and the task that reads their connection."""
+
+    def __init__(self, make_connection: Callable[[], Connection], url: str) -> None:
+        self._make_connection = make_connection
+        self._url = url
+        self._subscriptions: dict[bytes, list[RedisSubscription]] = {}
+        self._acks: dict[bytes, asyncio.Future[None]] = {}
+        self._connection: Connection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._heard_at = 0.0
+
+    async def add(self, channel: bytes, topic: str, sink: Sink) -> RedisSubscription:
+        """Subscribe; returns when the server has confirmed it.
+
+        Raises:
+            StorageUnavailable: No confirmation.
+        """
+        subscription = RedisSubscription(self, channel, topic, sink)
+        known = self._subscriptions.setdefault(channel, [])
+        known.append(subscription)
+        ack = self._acks.get(channel)
+        if len(known) == 1 or ack is not None:
+            try:
+                with translated(self._url):
+                    await self._subscribe(channel)
+            except BaseException:
+                await self.remove(subscription)
+                raise
+        return subscription
+
+    async def _subscribe(self, channel: bytes) -> None:
+        ack = self._acks.get(channel)
+        if ack is None:
+            ack = self._acks[channel] = asyncio.get_running_loop().create_future()
+            if self._connection is not None:
+                with contextlib.suppress(*RETRYABLE):  # the reader reconnects and subscribes
+                    await self._connection.send_command("SUBSCRIBE", channel)
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="jobqueue-pubsub")
+        try:
+            async with asyncio.timeout(_ACK_WITHIN):
+                await asyncio.shield(ack)
+        except TimeoutError:
+            raise redis_errors.ConnectionError("no confirmation of a subscription") from None
+
+    async def remove(self, subscription: RedisSubscription) -> None:
+        """Unsubscribe one; the last one of its channel tells the server, the last of all ends."""
+        known = self._subscriptions.get(subscription.channel, [])
+        if subscription not in known:
+            return
+        known.remove(subscription)
+        if known:
+            return
+        del self._subscriptions[subscription.channel]
+        self._acks.pop(subscription.channel, None)
+        if self._subscriptions:
+            if self._connection is not None:
+                with contextlib.suppress(*RETRYABLE):
+                    await self._connection.send_command("UNSUBSCRIBE", subscription.channel)
+        else:
+            await self.close()
+
+    async def close(self) -> None:
+        """Stop reading and close the connection."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        self._subscriptions.clear()
+        self._acks.clear()
+
+    async def _run(self) -> None:
+        failures = 0
+        while True:
+            connection = self._make_connection()
+            try:
+                await connection.connect()
+                self._connection = connection
+                await connection.send_command("SUBSCRIBE", *self._subscriptions)
+                if failures:
+                    self._resync()
+                await self._read(connection)
+            except (redis_errors.RedisError, OSError, TimeoutError) as error:
+                failures += 1
+                logger.debug("pub/sub connection to %s lost: %s", self._url, error)
+            finally:
+                self._connection = None
+                await _disconnect(connection)
+            delay = _RECONNECT_AFTER[min(failures, len(_RECONNECT_AFTER)) - 1]
+            await asyncio.sleep(delay * random.uniform(0.5, 1.5))
+
+    def _resync(self) -> None:
+        for subscriptions in list(self._subscriptions.values()):
+            for subscription in list(subscriptions):
+                subscription.deliver(None)
+
+    async def _read(self, connection: Connection) -> None:
+        loop = asyncio.get_running_loop()
+        self._heard_at = loop.time()
+        pinger = asyncio.create_task(self._ping(connection), name="jobqueue-pubsub-ping")
+        try:
+            while True:
+                message = cast("list[Any]", await connection.read_response())
+                self._heard_at = loop.time()
+                if len(message) == 3:
+                    self._handle(*message)
+        finally:
+            pinger.cancel()
+            await asyncio.wait([pinger])
+
+    async def _ping(self, connection: Connection) -> None:
+        loop = asyncio.get_running_loop()
+        while loop.time() - self._heard_at < _DEAD_AFTER:
+            await asyncio.sleep(_PING_EVERY)
+            with contextlib.suppress(*RETRYABLE):
+                await connection.send_command("PING")
+        # The reader sees the end of the connection, and makes a new one.
+        await _disconnect(connection)
+
+    def _handle(self, kind: Any, channel: bytes, data: Any) -> None:
+        if kind == b"message":
+            for subscription in list(self._subscriptions.get(channel, ())):
+                subscription.deliver(data)
+        elif kind == b"subscribe":
+            ack = self._acks.pop(channel, None)
+            if ack is not None and not ack.done():
+                ack.set_result(None)
+
+
+async def _disconnect(connection: Connection) -> None:
+    with contextlib.suppress(redis_errors.RedisError, OSError, TimeoutError):
+        await connection.disconnect(nowait=True)
+
+
+def _decode(topic: str, data: bytes) -> list[Message]:
+    fields: list[Any] = unpack_raw(data)
+    if topic == EVENTS:
+        return [
+            StorageEvent(
+                EventType(type.decode()), id.decode(), name.decode(), at, attempt, worker.decode()
+            )
+            for type, id, name, at, attempt, worker in fields
+        ]
+    if topic == CONTROL:
+        return [CancelRequested(id.decode()) for id in fields]
+    return [
+        Reply(id.decode(), JobState(state.decode()), None if value is False else value)
+        for id, state, value in fields
+    ]

@@ -1,0 +1,66 @@
+"""Loads ``lua/*.lua``: puts the includes in front and reads the keys that each header declares."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from jobqueue.errors import ConfigurationError
+
+_HEADER: Final = re.compile(r"\A(?:--[^\n]*\n)+")
+_INCLUDE: Final = re.compile(r"^-- include: (?P<names>[a-z_ ]+)$", re.MULTILINE)
+_KEYS: Final = re.compile(r"^-- KEYS\n(?P<lines>(?:--   [^\n]+\n)+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One verb.
+
+    Attributes:
+        name: File name without its ending.
+        source: Full text, includes first.
+        sha: SHA-1 of it, as EVALSHA wants it.
+        keys: Names of the keys in the order of KEYS.
+    """
+
+    name: str
+    source: str
+    sha: str
+    keys: tuple[str, ...]
+
+
+def scripts_folder() -> Path:
+    """``lua/`` of the checkout where there is one, else the copy in the installed package."""
+    package = Path(__file__).parents[2]
+    checkout = package.parent / "lua"
+    return checkout if (checkout / "claim.lua").is_file() else package / "lua"
+
+
+@cache
+def load(name: str) -> Script:
+    """Read one script.
+
+    Raises:
+        ConfigurationError: The file is missing, or its header is not as the loader needs it.
+    """
+    folder = scripts_folder()
+    try:
+        text = (folder / f"{name}.lua").read_text(encoding="utf-8")
+        header = _HEADER.match(text)
+        included = _INCLUDE.search(header.group()) if header else None
+        parts = [
+            (folder / "include" / f"{include}.lua").read_text(encoding="utf-8")
+            for include in (included["names"].split() if included else ())
+        ]
+    except OSError as error:
+        raise ConfigurationError(f"the script {name!r} is missing: {error}") from error
+    declared = _KEYS.search(header.group()) if header else None
+    if declared is None:
+        raise ConfigurationError(f"the script {name!r} declares no KEYS in its header")
+    keys = tuple(line.removeprefix("--").split()[0] for line in declared["lines"].splitlines())
+    source = "".join([*parts, text])
+    return Script(name, source, hashlib.sha1(source.encode()).hexdigest(), keys)

@@ -1,0 +1,119 @@
+-- claim: lease up to n jobs to a worker: first what BLMOVE put into its inbox, then from the list.
+-- A pointer is never a permission: a job is leased only if its hash says 'queued'.
+--
+-- KEYS
+--   job        prefix of the job hashes
+--   ready      list    ids waiting, head first
+--   inbox      list    ids handed to this worker and not yet leased
+--   delayed    zset    scheduled and retrying ids by due time
+--   leases     zset    running ids by deadline
+--   workers    zset    workers by the time until which they count as alive
+--   claimed    string  token, first fence and ids of this worker's last claim
+--   counts     hash    exact numbers, and the fence counter
+--   listeners  zset    who hears events, by the time until which
+--   events     channel
+-- ARGV
+--   1  injected time in ms, or ''
+--   2  worker
+--   3  jobs at most
+--   4  token of this claim
+--   5  lease in ms
+--   6  bytes of specs at most
+-- RETURNS
+--   { ms until the next job is due (-1: none), 1 if pointers are left, jobs }
+--   each job: id, name, spec, fence, attempt, enqueued_ms, ttl_ms
+-- EVENTS
+--   started
+-- include: clock counts events delayed
+local job, ready, inbox, delayed, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local workers, claimed, counts, listeners = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local events_channel = KEYS[10]
+local now = now_ms(ARGV[1])
+local worker, wanted, lease_ms = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[5])
+local max_bytes = tonumber(ARGV[6])
+local POINTERS_AT_MOST = 2000
+local PROMOTED_AT_MOST = 500
+local token = cmsgpack.pack(ARGV[4])
+
+redis.call('ZADD', workers, now + lease_ms, worker)
+
+local function read(id)
+  return redis.call(
+    'HMGET', job .. id, 'state', 'spec', 'name', 'attempt', 'enqueued_ms', 'ttl_ms', 'fence'
+  )
+end
+
+local function reply_of(id, found, fence, attempt)
+  return { id, found[3], found[2], fence, attempt, found[5], found[6] or '0' }
+end
+
+-- The worker did not hear the answer to its last claim: give it what it still holds.
+if redis.call('GETRANGE', claimed, 0, #token - 1) == token then
+  local first, ids = unpack(cmsgpack.unpack(string.sub(redis.call('GET', claimed), #token + 1)))
+  local jobs = {}
+  for i, id in ipairs(ids) do
+    local found = read(id)
+    if found[1] == 'running' and found[7] == tostring(first + i - 1) then
+      jobs[#jobs + 1] = reply_of(id, found, found[7], found[4])
+    end
+  end
+  return { -1, 0, jobs }
+end
+
+promote(job, delayed, ready, counts, now, PROMOTED_AT_MOST)
+
+local ids, rows, size, looked = {}, {}, 0, 0
+
+-- Take from one list, head first, until there is enough; what is looked at leaves the list.
+local function take(list)
+  while #ids < wanted and size < max_bytes and looked < POINTERS_AT_MOST do
+    local pointers = redis.call('LRANGE', list, 0, wanted - #ids - 1)
+    local used = 0
+    for _, id in ipairs(pointers) do
+      local found = id ~= '' and read(id) or {}
+      if found[1] == 'queued' then
+        if #ids > 0 and size + #found[2] > max_bytes then
+          size = max_bytes
+          break
+        end
+        size = size + #found[2]
+        ids[#ids + 1], rows[#rows + 1] = id, found
+      elseif found[1] == 'cancelled' then
+        redis.call('HDEL', job .. id, 'stale_pointer')
+      end
+      used = used + 1
+    end
+    looked = looked + used
+    redis.call('LTRIM', list, used, -1)
+    if #pointers == 0 then
+      return
+    end
+  end
+end
+
+take(inbox)
+take(ready)
+
+if #ids == 0 then
+  return { next_due(delayed, now), redis.call('EXISTS', ready), {} }
+end
+
+local first = redis.call('HINCRBY', counts, 'fence', #ids) - #ids + 1
+local events = events_begin(listeners, now)
+local jobs, deadlines = {}, {}
+for i, id in ipairs(ids) do
+  local found, fence = rows[i], first + i - 1
+  local attempt = (tonumber(found[4]) or 0) + 1
+  redis.call(
+    'HSET', job .. id, 'state', 'running', 'fence', fence, 'attempt', attempt,
+    'worker', worker, 'started_ms', now
+  )
+  deadlines[2 * i - 1], deadlines[2 * i] = now + lease_ms, id
+  jobs[i] = reply_of(id, found, fence, attempt)
+  events_add(events, 'started', id, found[3], now, attempt, worker)
+end
+redis.call('ZADD', leases, unpack(deadlines))
+redis.call('SET', claimed, token .. cmsgpack.pack({ first, ids }), 'PX', 2 * lease_ms)
+count(counts, { queued = -#ids, running = #ids })
+events_publish(events_channel, events)
+return { next_due(delayed, now), 0, jobs }

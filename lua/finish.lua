@@ -1,0 +1,107 @@
+-- finish: apply each outcome whose fence still holds the lease.
+--
+-- KEYS
+--   job                 prefix of the job hashes
+--   ready               list    ids waiting, head first
+--   delayed             zset    scheduled and retrying ids by due time
+--   leases              zset    running ids by deadline
+--   counts              hash    exact numbers, and the fence counter
+--   finished_completed  zset    ended ids by expiry, for each terminal state
+--   finished_failed     zset
+--   finished_cancelled  zset
+--   listeners           zset    who hears events, by the time until which
+--   events              channel
+--   reply               prefix of the reply channels
+-- ARGV
+--   1    injected time in ms, or ''
+--   2    worker
+--   3    largest value in bytes that travels in a reply
+--   4..  for each job: id, fence, state, event, refund ('1' or '0'), delay_ms, value, ttl_ms
+-- RETURNS
+--   for each job: 1 if the outcome counts, 0 if the lease was lost
+-- EVENTS
+--   the event of each outcome
+-- include: clock counts events replies finished delayed
+local job, ready, delayed, leases, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local finished = { completed = KEYS[6], failed = KEYS[7], cancelled = KEYS[8] }
+local listeners, events_channel, reply_prefix = KEYS[9], KEYS[10], KEYS[11]
+local now = now_ms(ARGV[1])
+local worker, inline_bytes = ARGV[2], tonumber(ARGV[3])
+
+local answers, settled, released, due_entries = {}, {}, {}, {}
+local ended = { completed = {}, failed = {}, cancelled = {} }
+local longest = { completed = 0, failed = 0, cancelled = 0 }
+local changes = { running = 0, queued = 0, scheduled = 0, retrying = 0 }
+local reply_batches = {}
+local events = events_begin(listeners, now)
+
+local function finish(id, key, state, fence, attempt, value, ttl_ms, addresses)
+  redis.call(
+    'HSET', key, 'state', state, 'settled_fence', fence, 'attempt', attempt, 'value', value,
+    'finished_ms', now, 'expires_ms', now + ttl_ms
+  )
+  redis.call('PEXPIRE', key, ttl_ms)
+  local entries = ended[state]
+  entries[#entries + 1], entries[#entries + 2] = now + ttl_ms, id
+  longest[state] = math.max(longest[state], ttl_ms)
+  if addresses then
+    redis.call('HDEL', key, 'reply_to')
+    replies_add(reply_batches, reply_prefix, addresses, id, state, value, inline_bytes)
+  end
+end
+
+local function give_back(id, key, state, fence, attempt, value, delay_ms)
+  redis.call(
+    'HSET', key, 'state', state, 'settled_fence', fence, 'attempt', attempt, 'value', value
+  )
+  redis.call('HDEL', key, 'worker')
+  changes[state] = changes[state] + 1
+  if state == 'queued' then
+    released[#released + 1] = id
+  else
+    redis.call('HSET', key, 'due_ms', now + delay_ms)
+    due_entries[#due_entries + 1], due_entries[#due_entries + 2] = now + delay_ms, id
+  end
+end
+
+for at = 4, #ARGV, 8 do
+  local id, fence, state, event = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local value = ARGV[at + 6]
+  local key = job .. id
+  local found = redis.call(
+    'HMGET', key, 'state', 'fence', 'settled_fence', 'attempt', 'name', 'reply_to',
+    'cancel_value', 'ttl_ms'
+  )
+  if found[1] == 'running' and found[2] == fence then
+    local attempt = tonumber(found[4]) - tonumber(ARGV[at + 4])
+    if finished[state] then
+      finish(id, key, state, fence, attempt, value, tonumber(ARGV[at + 7]), found[6])
+    elseif found[7] then
+      event = 'cancelled'
+      finish(id, key, 'cancelled', fence, attempt, found[7], tonumber(found[8]), found[6])
+    else
+      give_back(id, key, state, fence, attempt, value, tonumber(ARGV[at + 5]))
+    end
+    settled[#settled + 1] = id
+    changes.running = changes.running - 1
+    answers[#answers + 1] = 1
+    events_add(events, event, id, found[5], now, attempt, worker)
+  else
+    answers[#answers + 1] = found[3] == fence and 1 or 0
+  end
+end
+
+if #settled > 0 then
+  redis.call('ZREM', leases, unpack(settled))
+  for state, key in pairs(finished) do
+    finished_index(key, ended[state], longest[state])
+  end
+  for i = #released, 1, -1 do
+    redis.call('LPUSH', ready, released[i])
+  end
+  delay(delayed, ready, due_entries)
+  count(counts, changes)
+  replies_publish(reply_batches)
+  events_publish(events_channel, events)
+end
+return answers

@@ -1,0 +1,9 @@
+-- now_ms(override): milliseconds since the epoch, by the server's clock unless a test injects its
+-- own.
+local function now_ms(override)
+  if override ~= '' then
+    return tonumber(override)
+  end
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end

@@ -1,0 +1,35 @@
+-- set_result_ttl: forget finished jobs that long from now.
+--
+-- KEYS
+--   job                 prefix of the job hashes
+--   finished_completed  zset    ended ids by expiry, for each terminal state
+--   finished_failed     zset
+--   finished_cancelled  zset
+-- ARGV
+--   1    injected time in ms, or ''
+--   2    time to live in ms
+--   3..  ids
+-- RETURNS
+--   for each id: 'updated', 'not_found' or 'not_finished'
+-- include: clock finished
+local job = KEYS[1]
+local finished = { completed = KEYS[2], failed = KEYS[3], cancelled = KEYS[4] }
+local now = now_ms(ARGV[1])
+local ttl_ms = tonumber(ARGV[2])
+local answers = {}
+for at = 3, #ARGV do
+  local id = ARGV[at]
+  local key = job .. id
+  local state = redis.call('HGET', key, 'state')
+  if not state then
+    answers[#answers + 1] = 'not_found'
+  elseif not finished[state] then
+    answers[#answers + 1] = 'not_finished'
+  else
+    redis.call('HSET', key, 'expires_ms', now + ttl_ms)
+    redis.call('PEXPIRE', key, ttl_ms)
+    finished_index(finished[state], { now + ttl_ms, id }, ttl_ms)
+    answers[#answers + 1] = 'updated'
+  end
+end
+return answers
