@@ -1,0 +1,1 @@
+"""What the tests share: real servers, backends, a clock, makers of values, and waiting."""
