@@ -189,7 +189,7 @@ async def test_an_unknown_job_cannot_be_finished(storage: Storage, outcome: Outc
 
 async def test_a_fence_of_another_job_does_not_hold(storage: Storage) -> None:
     await enqueue(storage, "a", "b")
-    a, b = await claim(storage)
+    _, b = await claim(storage)
     assert await settle(storage, completed(), Held("a", b.fence)) == [False]
     assert (await stored(storage, "a")).state is JobState.RUNNING
 

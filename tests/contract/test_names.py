@@ -82,8 +82,8 @@ async def test_a_name_delays_retries_and_recovers(storage: Storage, clock, name:
     await settle(storage, released(), taken, worker=name, queue=name)
     assert await cancel(storage, name, ttl_ms=HOUR, queue=name) == [CancelResult.CANCELLED]
     await clock.advance(HOUR)
-    assert await storage.get(name, [name]) == [None]
     assert await storage.prune(name, 10) == 1
+    assert await storage.get(name, [name]) == [None]
 
 
 async def test_all_names_live_side_by_side_as_ids(storage: Storage) -> None:

@@ -1,4 +1,4 @@
-"""The places that the storage tests run on: an entry for each storage, and for each server found."""
+"""The places that the storage tests run on: one for each storage and each server found."""
 
 from __future__ import annotations
 
