@@ -1,0 +1,192 @@
+"""The one thread that speaks to the file, its transactions, and what their failures mean."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import Final, TypeAlias, TypeVar
+
+from jobqueue.errors import StorageError, StorageUnavailable
+from jobqueue.storage.sqlite.schema import BUSY_SECONDS, WAL_BYTES, connect, open_file
+
+_log: Final = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """What a verb works with: the open transaction, and the time that holds for all of it."""
+
+    sql: sqlite3.Connection
+    now_ms: int
+
+
+Work: TypeAlias = Callable[[Transaction], _T]
+
+
+class Connection:
+    """Runs transactions, one after the other, in a thread of its own.
+
+    Args:
+        path: The file.
+        clock: Gives milliseconds since the epoch; asked once a transaction, when it has its lock.
+        on_commit: Called in that thread after a transaction that may have changed something.
+    """
+
+    def __init__(self, path: str, clock: Callable[[], int], on_commit: Callable[[], None]) -> None:
+        self._path = path
+        self._clock = clock
+        self._on_commit = on_commit
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="jobqueue-sqlite")
+        self._opened = ExitStack()
+        self._sql: sqlite3.Connection
+        self._copier: sqlite3.Connection
+
+    async def open(self) -> None:
+        try:
+            await self.run(self._open)
+        except BaseException:
+            self._executor.submit(self._opened.close)
+            self._executor.shutdown(wait=False)
+            raise
+
+    async def close(self, before: Callable[[], None], last: Sequence[Work[None]]) -> None:
+        """End what is under way, then let go of everything.
+
+        Args:
+            before: Called in the thread.
+            last: Transactions, run if they can be.
+        """
+
+        def close() -> None:
+            with self._opened:
+                before()
+                for work in last:
+                    self._write_if_possible(work)
+
+        end = self._executor.submit(close)
+        try:
+            await asyncio.wrap_future(end)
+        finally:
+            self._executor.shutdown(wait=end.done())
+
+    async def read(self, work: Work[_T]) -> _T:
+        """Run ``work`` on one consistent view of the file."""
+        return await self.run(lambda: self._read(work))
+
+    async def write(self, work: Work[_T], *, unless: Work[_T | None] | None = None) -> _T:
+        """Run ``work`` in a transaction that is kept whole or not at all.
+
+        Args:
+            work: Reads and writes.
+            unless: Reads first; when it has an answer, there is nothing to write and no lock taken.
+        """
+        return await self.run(lambda: self._write(work, unless))
+
+    async def run(self, call: Callable[[], _T]) -> _T:
+        """Run ``call`` in the thread. A cancelled caller does not stop it half-way."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+        except sqlite3.Error as error:
+            raise self._explain(error) from error
+
+    def wal_bytes(self) -> int:
+        """Size of the write-ahead log."""
+        try:
+            return os.stat(f"{self._path}-wal").st_size
+        except OSError:
+            return 0
+
+    def checkpoint(self) -> None:
+        """Copy the log into the file, so that the next commit starts the log anew.
+
+        SQLite up to 3.51.2 can corrupt a file when a checkpoint and a commit of two connections
+        meet (the "WAL-reset bug"), and most Pythons come with one of those. So nobody's commit
+        checkpoints by itself, and the copying runs while this connection holds the write lock.
+
+        Source: https://www.sqlite.org/wal.html#walresetbug
+        """
+        self._sql.execute("BEGIN IMMEDIATE")
+        try:
+            self._copier.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        finally:
+            self._sql.execute("ROLLBACK")
+
+    def trim_log(self) -> None:
+        """Give the log's space back to the file system, as far as nobody is reading it."""
+        self.checkpoint()
+        self._sql.execute("PRAGMA journal_size_limit = 0")
+        try:
+            # The first commit after a whole checkpoint is the one that cuts the log.
+            self._write(_touch, None)
+        finally:
+            self._sql.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
+
+    def _open(self) -> None:
+        self._sql = self._opened.enter_context(closing(open_file(self._path)))
+        self._copier = self._opened.enter_context(closing(connect(self._path)))
+
+    def _read(self, work: Work[_T]) -> _T:
+        self._sql.execute("BEGIN")
+        try:
+            return work(Transaction(self._sql, self._clock()))
+        finally:
+            self._end("COMMIT")
+
+    def _write(self, work: Work[_T], unless: Work[_T | None] | None) -> _T:
+        if unless is not None:
+            answer = self._read(unless)
+            if answer is not None:
+                return answer
+        self._sql.execute("BEGIN IMMEDIATE")
+        try:
+            answer = work(Transaction(self._sql, self._clock()))
+            self._sql.execute("COMMIT")
+        except BaseException:
+            self._end("ROLLBACK")
+            raise
+        self._on_commit()
+        if self.wal_bytes() > WAL_BYTES:
+            self._checkpoint_later_if_it_fails()
+        return answer
+
+    def _end(self, statement: str) -> None:
+        # After some failures SQLite has already rolled back by itself.
+        if self._sql.in_transaction:
+            self._sql.execute(statement)
+
+    def _write_if_possible(self, work: Work[None]) -> None:
+        try:
+            self._write(work, None)
+        except sqlite3.Error as error:
+            _log.warning("cannot tidy up in %s: %s", self._path, error)
+
+    def _checkpoint_later_if_it_fails(self) -> None:
+        # The verb has been committed: what follows must not make it look failed.
+        try:
+            self.checkpoint()
+        except sqlite3.Error as error:
+            _log.warning("cannot checkpoint %s now: %s", self._path, error)
+
+    def _explain(self, error: sqlite3.Error) -> StorageError:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL):
+            return StorageUnavailable(
+                f"{self._path} is locked by other processes for more than {BUSY_SECONDS:g} s"
+            )
+        if code == sqlite3.SQLITE_CANTOPEN:
+            return StorageUnavailable(f"{self._path} cannot be opened: {error}")
+        if code == sqlite3.SQLITE_FULL:
+            return StorageError(f"{self._path}: the disk is full; nothing was changed")
+        return StorageError(f"{self._path}: {error}; nothing was changed")
+
+
+def _touch(tx: Transaction) -> None:
+    version = tx.sql.execute("PRAGMA user_version").fetchone()[0]
+    tx.sql.execute(f"PRAGMA user_version = {int(version)}")

@@ -1,0 +1,294 @@
+"""The worker's side: claim, heartbeat, recover, promote, leave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from jobqueue.states import EventType
+from jobqueue.storage.base import (
+    MAX_BATCH,
+    MAX_CLAIM_BYTES,
+    Claim,
+    ClaimRequest,
+    HeartbeatAnswer,
+    Held,
+)
+from jobqueue.storage.sqlite.connection import Transaction
+from jobqueue.storage.sqlite.outbox import Outbox
+from jobqueue.storage.sqlite.rows import (
+    QueueRow,
+    find_jobs,
+    find_queue,
+    make_queue,
+    pack,
+    select_in,
+    unpack,
+)
+
+_CLAIM: Final = (
+    "SELECT key, id, name, spec, fence, attempt, enqueued_ms, ttl_ms, cancel_value IS NOT NULL, "
+    "worker FROM jobs JOIN specs ON job = key "
+)
+
+
+def next_due(tx: Transaction, name: str) -> int | None:
+    """When there will be something to claim: 0 for now, ``None`` when nothing waits."""
+    queue = find_queue(tx, name)
+    if queue is None:
+        return None
+    ready = tx.sql.execute(
+        "SELECT 1 FROM jobs WHERE queue = ? AND state = 'queued' LIMIT 1", (queue.key,)
+    ).fetchone()
+    return 0 if ready else _first_due(tx, queue)
+
+
+def _first_due(tx: Transaction, queue: QueueRow) -> int | None:
+    return tx.sql.execute(
+        "SELECT min(due_ms) FROM jobs WHERE queue = ? AND state IN ('scheduled', 'retrying')",
+        (queue.key,),
+    ).fetchone()[0]
+
+
+def claim_without_writing(
+    tx: Transaction, name: str, request: ClaimRequest, *, sign_of_life: bool
+) -> list[Claim] | None:
+    """The answer to a claim, when a look is enough: a replay, or nothing there.
+
+    Args:
+        tx: The transaction.
+        name: The queue.
+        request: As for :func:`claim`.
+        sign_of_life: Also leave it to :func:`claim` when the worker's last sign of life is older
+            than half a lease.
+    """
+    queue = find_queue(tx, name)
+    if queue is None:
+        return None if sign_of_life else []
+    replay = _replay(tx, queue, request)
+    if replay is not None:
+        return replay
+    due_ms = next_due(tx, name)
+    if due_ms is not None and due_ms <= tx.now_ms:
+        return None
+    return None if sign_of_life and not _seems_alive(tx, queue, request) else []
+
+
+def claim(tx: Transaction, name: str, request: ClaimRequest) -> list[Claim]:
+    queue = make_queue(tx, name)
+    replay = _replay(tx, queue, request)
+    if replay is not None:
+        return replay
+    _promote_due(tx, queue, MAX_BATCH)
+    found = _within_bytes(
+        tx,
+        _CLAIM + "WHERE queue = ? AND state = 'queued' ORDER BY place LIMIT ?",
+        (queue.key, request.count),
+    )
+    if not found:
+        _sign_of_life(tx, queue, request.worker, request.lease_ms)
+        return []
+    outbox = Outbox(tx, queue)
+    claims: list[Claim] = []
+    for _, id, job_name, spec, _, attempt, enqueued_ms, ttl_ms, cancel_requested, _ in found:
+        claims.append(
+            Claim(
+                id=id,
+                name=job_name,
+                spec=spec,
+                fence=queue.next_fence(),
+                attempt=attempt + 1,
+                enqueued_ms=enqueued_ms,
+                ttl_ms=ttl_ms,
+                cancel_requested=bool(cancel_requested),
+                worker=request.worker,
+            )
+        )
+        outbox.event(EventType.STARTED, id, job_name, attempt + 1, request.worker)
+    keys = [row[0] for row in found]
+    until_ms = tx.now_ms + request.lease_ms
+    tx.sql.executemany(
+        "UPDATE jobs SET state = 'running', fence = ?, attempt = ?, worker = ?, "
+        "leased_until_ms = ?, started_ms = ? WHERE key = ?",
+        [
+            (claim.fence, claim.attempt, request.worker, until_ms, tx.now_ms, key)
+            for claim, key in zip(claims, keys, strict=True)
+        ],
+    )
+    _note_claim(tx, queue, request, pack([claims[0].fence, keys]))
+    queue.save(tx)
+    outbox.send()
+    return claims
+
+
+def _within_bytes(
+    tx: Transaction, statement: str, parameters: tuple[int, ...]
+) -> list[tuple[Any, ...]]:
+    """Rows with a spec, up to :data:`MAX_CLAIM_BYTES` of them but at least one."""
+    taken: list[tuple[Any, ...]] = []
+    size = 0
+    cursor = tx.sql.execute(statement, parameters)
+    for row in cursor:
+        size += len(row[3])
+        if taken and size > MAX_CLAIM_BYTES:
+            break
+        taken.append(row)
+    cursor.close()
+    return taken
+
+
+def _replay(tx: Transaction, queue: QueueRow, request: ClaimRequest) -> list[Claim] | None:
+    last = tx.sql.execute(
+        "SELECT taken FROM workers WHERE queue = ? AND worker = ? AND token = ?",
+        (queue.key, request.worker, request.token),
+    ).fetchone()
+    if last is None or not last[0]:
+        return None
+    first_fence, keys = unpack(last[0])
+    statement = _CLAIM + "WHERE state = 'running' AND queue = ? AND key IN ({})"
+    rows = {row[0]: row for row in select_in(tx, statement, (queue.key,), keys)}
+    return [
+        _claim_of(row)
+        for fence, key in enumerate(keys, first_fence)
+        if (row := rows.get(key)) is not None and row[4] == fence
+    ]
+
+
+def _claim_of(row: Sequence[Any]) -> Claim:
+    _, id, name, spec, fence, attempt, enqueued_ms, ttl_ms, cancel_requested, worker = row
+    return Claim(
+        id=id,
+        name=name,
+        spec=spec,
+        fence=fence,
+        attempt=attempt,
+        enqueued_ms=enqueued_ms,
+        ttl_ms=ttl_ms,
+        cancel_requested=bool(cancel_requested),
+        worker=worker,
+    )
+
+
+def _note_claim(tx: Transaction, queue: QueueRow, request: ClaimRequest, taken: bytes) -> None:
+    tx.sql.execute(
+        "INSERT OR REPLACE INTO workers (queue, worker, alive_until_ms, token, taken) "
+        "VALUES (?, ?, ?, ?, ?)",
+        (queue.key, request.worker, tx.now_ms + request.lease_ms, request.token, taken),
+    )
+
+
+def _sign_of_life(tx: Transaction, queue: QueueRow, worker: str, lease_ms: int) -> None:
+    tx.sql.execute(
+        "INSERT INTO workers (queue, worker, alive_until_ms) VALUES (?, ?, ?) "
+        "ON CONFLICT (queue, worker) DO UPDATE SET alive_until_ms = excluded.alive_until_ms",
+        (queue.key, worker, tx.now_ms + lease_ms),
+    )
+
+
+def _seems_alive(tx: Transaction, queue: QueueRow, request: ClaimRequest) -> bool:
+    return (
+        tx.sql.execute(
+            "SELECT 1 FROM workers WHERE queue = ? AND worker = ? AND alive_until_ms > ?",
+            (queue.key, request.worker, tx.now_ms + request.lease_ms // 2),
+        ).fetchone()
+        is not None
+    )
+
+
+def heartbeat(
+    tx: Transaction, name: str, worker: str, held: Sequence[Held], lease_ms: int
+) -> HeartbeatAnswer:
+    queue = make_queue(tx, name)
+    _sign_of_life(tx, queue, worker, lease_ms)
+    rows = find_jobs(tx, queue, (lease.id for lease in held))
+    answer = HeartbeatAnswer([], [])
+    kept: list[tuple[int, int]] = []
+    for id, fence in held:
+        row = rows.get(id)
+        if row is None or not row.held_under(fence):
+            answer.lost.append(id)
+            continue
+        kept.append((tx.now_ms + lease_ms, row.key))
+        if row.cancel_value is not None:
+            answer.cancel_requested.append(id)
+    tx.sql.executemany(
+        "UPDATE jobs SET leased_until_ms = max(leased_until_ms, ?) WHERE key = ?", kept
+    )
+    return answer
+
+
+def nothing_to_recover(tx: Transaction, name: str) -> list[Claim] | None:
+    queue = find_queue(tx, name)
+    if queue is None:
+        return []
+    found = tx.sql.execute(
+        "SELECT 1 WHERE EXISTS (SELECT 1 FROM jobs "
+        "WHERE queue = :queue AND state = 'running' AND leased_until_ms <= :now) OR EXISTS "
+        "(SELECT 1 FROM workers WHERE queue = :queue AND alive_until_ms <= :now)",
+        {"queue": queue.key, "now": tx.now_ms},
+    ).fetchone()
+    return None if found else []
+
+
+def recover(tx: Transaction, name: str, reaper: str, limit: int, lease_ms: int) -> list[Claim]:
+    """As the port says. A claim is one transaction here, so a dead worker leaves nothing behind
+    that was handed to it but not leased: forgetting it is enough."""
+    queue = make_queue(tx, name)
+    tx.sql.execute(
+        "DELETE FROM workers WHERE queue = ? AND alive_until_ms <= ?", (queue.key, tx.now_ms)
+    )
+    found = _within_bytes(
+        tx,
+        _CLAIM + "WHERE queue = ? AND state = 'running' AND leased_until_ms <= ? "
+        "ORDER BY leased_until_ms, fence LIMIT ?",
+        (queue.key, tx.now_ms, limit),
+    )
+    outbox = Outbox(tx, queue)
+    claims: list[Claim] = []
+    changes: list[tuple[object, ...]] = []
+    for key, id, job_name, spec, _, *rest, lost_by in found:
+        fence = queue.next_fence()
+        claims.append(_claim_of((key, id, job_name, spec, fence, *rest, lost_by)))
+        changes.append((fence, reaper, tx.now_ms + lease_ms, key))
+        outbox.event(EventType.STALLED, id, job_name, claims[-1].attempt, lost_by)
+    tx.sql.executemany(
+        "UPDATE jobs SET fence = ?, worker = ?, leased_until_ms = ? WHERE key = ?", changes
+    )
+    queue.save(tx)
+    outbox.send()
+    return claims
+
+
+def promote_without_writing(tx: Transaction, name: str) -> tuple[int | None] | None:
+    """The answer to a promote when nothing is due, in a tuple of its own: it may be ``None``."""
+    queue = find_queue(tx, name)
+    due_ms = None if queue is None else _first_due(tx, queue)
+    if due_ms is not None and due_ms <= tx.now_ms:
+        return None
+    return (None if due_ms is None else due_ms - tx.now_ms,)
+
+
+def promote(tx: Transaction, name: str, limit: int) -> tuple[int | None]:
+    queue = make_queue(tx, name)
+    _promote_due(tx, queue, limit)
+    queue.save(tx)
+    due_ms = _first_due(tx, queue)
+    return (None if due_ms is None else max(0, due_ms - tx.now_ms),)
+
+
+def _promote_due(tx: Transaction, queue: QueueRow, limit: int) -> None:
+    due = tx.sql.execute(
+        "SELECT key FROM jobs WHERE queue = ? AND state IN ('scheduled', 'retrying') "
+        "AND due_ms <= ? ORDER BY due_ms, place LIMIT ?",
+        (queue.key, tx.now_ms, limit),
+    ).fetchall()
+    tx.sql.executemany(
+        "UPDATE jobs SET state = 'queued', due_ms = 0, place = ? WHERE key = ?",
+        [(queue.next_place(), key) for (key,) in due],
+    )
+
+
+def leave(tx: Transaction, name: str, worker: str) -> None:
+    queue = find_queue(tx, name)
+    if queue is not None:
+        tx.sql.execute("DELETE FROM workers WHERE queue = ? AND worker = ?", (queue.key, worker))

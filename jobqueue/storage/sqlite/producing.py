@@ -1,0 +1,178 @@
+"""The producer's side: enqueue and cancel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jobqueue.states import CancelResult, EnqueueStatus, EventType, JobState
+from jobqueue.storage.base import INLINE_BYTES, Enqueued, NewJob
+from jobqueue.storage.sqlite.connection import Transaction
+from jobqueue.storage.sqlite.outbox import Outbox
+from jobqueue.storage.sqlite.rows import (
+    JobRow,
+    QueueRow,
+    find_jobs,
+    find_queue,
+    make_queue,
+    remember,
+    save_addresses,
+    stored_jobs,
+)
+from jobqueue.storage.sqlite.settling import Ended, save_ended
+
+
+@dataclass(slots=True)
+class _Fresh:
+    """A job that is about to be stored. Its key is given when it is."""
+
+    row: JobRow
+    job: NewJob
+    due_ms: int
+
+
+def enqueue(tx: Transaction, name: str, jobs: Sequence[NewJob]) -> list[Enqueued]:
+    queue = make_queue(tx, name)
+    rows = stored_jobs(tx, queue, (job.id for job in jobs))
+    fresh: list[_Fresh] = []
+    gone: list[JobRow] = []
+    told: list[JobRow] = []
+    answers: list[Enqueued] = []
+    for job in jobs:
+        row = rows.get(job.id)
+        if row is None or _gives_way(row, job, tx.now_ms):
+            if row is not None:
+                gone.append(row)
+            new = _new(job, tx.now_ms)
+            fresh.append(new)
+            row = rows[job.id] = new.row
+            answers.append(Enqueued(EnqueueStatus.QUEUED, JobState(row.state), None))
+            continue
+        answers.append(_known(tx, row, job))
+        waits = answers[-1].status is EnqueueStatus.DUPLICATE and not row.has_ended
+        # An earlier job of this call has no key yet; its address is stored along with it.
+        if waits and remember(row, job.reply_to) and row.key:
+            told.append(row)
+    tx.sql.executemany("DELETE FROM jobs WHERE key = ?", [(row.key,) for row in gone])
+    save_addresses(tx, told)
+    if fresh:
+        _store(tx, queue, fresh)
+    return answers
+
+
+def _gives_way(row: JobRow, job: NewJob, now_ms: int) -> bool:
+    cancelled = row.state == JobState.CANCELLED
+    return row.is_over(now_ms) or (cancelled and row.request != job.request)
+
+
+def _known(tx: Transaction, row: JobRow, job: NewJob) -> Enqueued:
+    state = JobState(row.state)
+    if row.request == job.request:
+        return Enqueued(EnqueueStatus.QUEUED, state, None)
+    if not row.has_ended:
+        return Enqueued(EnqueueStatus.DUPLICATE, state, None)
+    completed = state is JobState.COMPLETED
+    value = tx.sql.execute(
+        "SELECT value FROM jobs WHERE key = ? AND length(value) <= ?", (row.key, INLINE_BYTES)
+    ).fetchone()
+    return Enqueued(
+        EnqueueStatus.COMPLETED if completed else EnqueueStatus.DUPLICATE,
+        state,
+        None if value is None else value[0],
+    )
+
+
+def _new(job: NewJob, now_ms: int) -> _Fresh:
+    due_ms = job.due_ms or now_ms + job.delay_ms
+    state = JobState.SCHEDULED if due_ms > now_ms else JobState.QUEUED
+    row = JobRow(
+        key=0,
+        id=job.id,
+        name=job.name,
+        state=state.value,
+        fence=0,
+        settled_fence=0,
+        attempt=0,
+        ttl_ms=job.ttl_ms,
+        expires_ms=0,
+        request=job.request,
+        reply_to=None,
+        cancel_value=None,
+    )
+    remember(row, job.reply_to)
+    return _Fresh(row, job, due_ms if state is JobState.SCHEDULED else 0)
+
+
+def _store(tx: Transaction, queue: QueueRow, fresh: Sequence[_Fresh]) -> None:
+    last_key = tx.sql.execute("SELECT coalesce(max(key), 0) FROM jobs").fetchone()[0]
+    outbox = Outbox(tx, queue)
+    for key, new in enumerate(fresh, last_key + 1):
+        new.row.key = key
+        outbox.event(EventType.ENQUEUED, new.row.id, new.row.name, 0, "")
+    tx.sql.executemany(
+        "INSERT INTO jobs (key, queue, id, name, state, place, due_ms, enqueued_ms, ttl_ms, "
+        "request, reply_to) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                row.key,
+                queue.key,
+                row.id,
+                row.name,
+                row.state,
+                queue.next_place(),
+                due_ms,
+                tx.now_ms,
+                row.ttl_ms,
+                row.request,
+                row.reply_to,
+            )
+            for row, due_ms in ((new.row, new.due_ms) for new in fresh)
+        ],
+    )
+    tx.sql.executemany(
+        "INSERT INTO specs (job, spec) VALUES (?, ?)",
+        [(new.row.key, new.job.spec) for new in fresh],
+    )
+    queue.save(tx)
+    outbox.send()
+
+
+def cancel(
+    tx: Transaction, name: str, ids: Sequence[str], ttl_ms: int, value: bytes
+) -> list[CancelResult]:
+    queue = find_queue(tx, name)
+    if queue is None:
+        return [CancelResult.NOT_FOUND] * len(ids)
+    rows = find_jobs(tx, queue, ids)
+    outbox = Outbox(tx, queue)
+    ended: list[Ended] = []
+    requested: list[JobRow] = []
+    answers: list[CancelResult] = []
+    for id in ids:
+        row = rows.get(id)
+        if row is None:
+            answers.append(CancelResult.NOT_FOUND)
+        elif row.has_ended:
+            answers.append(CancelResult.FINISHED)
+        elif row.state == JobState.RUNNING:
+            answers.append(CancelResult.RUNNING)
+            requested.append(row)
+            outbox.cancel_requested(id)
+        else:
+            answers.append(CancelResult.CANCELLED)
+            row.state = JobState.CANCELLED.value
+            row.ttl_ms = row.ttl_ms or ttl_ms
+            ended.append(Ended(row, JobState.CANCELLED, value, row.ttl_ms))
+            outbox.event(EventType.CANCELLED, id, row.name, row.attempt, "")
+    tx.sql.executemany(
+        "UPDATE jobs SET ttl_ms = iif(ttl_ms = 0, ?, ttl_ms), "
+        "cancel_value = coalesce(cancel_value, ?) WHERE key = ?",
+        [(ttl_ms, value, row.key) for row in requested],
+    )
+    tx.sql.executemany(
+        "UPDATE jobs SET ttl_ms = ? WHERE key = ?",
+        [(end.row.ttl_ms, end.row.key) for end in ended],
+    )
+    save_ended(tx, outbox, ended)
+    outbox.send()
+    return answers

@@ -1,0 +1,155 @@
+"""Rows as the verbs see them: a queue with its counters, and jobs found by id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final, cast
+
+import msgpack
+
+from jobqueue.states import TERMINAL, JobState
+from jobqueue.storage.sqlite.connection import Transaction
+
+_CHUNKS: Final = (1, 8, 64, 500)
+"""Lengths of ``IN (...)``: few, so that their statements stay compiled."""
+
+
+@dataclass(slots=True)
+class QueueRow:
+    """A queue's key and counters. ``head`` counts down, ``tail`` and ``fence`` up."""
+
+    key: int
+    fence: int = 0
+    head: int = 0
+    tail: int = 0
+
+    def next_fence(self) -> int:
+        self.fence += 1
+        return self.fence
+
+    def next_place(self) -> int:
+        self.tail += 1
+        return self.tail
+
+    def save(self, tx: Transaction) -> None:
+        tx.sql.execute(
+            "UPDATE queues SET fence = ?, head = ?, tail = ? WHERE key = ?",
+            (self.fence, self.head, self.tail, self.key),
+        )
+
+
+@dataclass(slots=True)
+class JobRow:
+    """What the verbs ask about a stored job. They change it along with the table."""
+
+    key: int
+    id: str
+    name: str
+    state: str
+    fence: int
+    settled_fence: int
+    attempt: int
+    ttl_ms: int
+    expires_ms: int
+    request: str
+    reply_to: bytes | None
+    cancel_value: bytes | None
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state in TERMINAL
+
+    def is_over(self, now_ms: int) -> bool:
+        """Its time to live is over: it does not exist, whether pruned or not."""
+        return self.expires_ms <= now_ms and self.has_ended
+
+    def held_under(self, fence: int) -> bool:
+        return self.state == JobState.RUNNING and self.fence == fence
+
+
+_COLUMNS: Final = (
+    "key, id, name, state, fence, settled_fence, attempt, ttl_ms, expires_ms, request, reply_to, "
+    "cancel_value"
+)
+
+
+def find_queue(tx: Transaction, name: str) -> QueueRow | None:
+    """The queue, or ``None`` when nothing was ever written to it."""
+    found = tx.sql.execute(
+        "SELECT key, fence, head, tail FROM queues WHERE name = ?", (name,)
+    ).fetchone()
+    return None if found is None else QueueRow(*found)
+
+
+def make_queue(tx: Transaction, name: str) -> QueueRow:
+    """The queue, in a transaction that writes."""
+    found = find_queue(tx, name)
+    if found is not None:
+        return found
+    key = tx.sql.execute("INSERT INTO queues (name) VALUES (?)", (name,)).lastrowid
+    return QueueRow(cast("int", key))
+
+
+def select_in(
+    tx: Transaction, statement: str, before: Sequence[Any], values: Iterable[Any]
+) -> Iterator[tuple[Any, ...]]:
+    """Rows of a statement with ``IN ({})``, for any number of values.
+
+    Args:
+        tx: The transaction.
+        statement: Constant text; ``{}`` is replaced by question marks alone.
+        before: Parameters that come first.
+        values: What the column is in.
+    """
+    rest = iter(values)
+    while chunk := list(islice(rest, _CHUNKS[-1])):
+        length = next(length for length in _CHUNKS if length >= len(chunk))
+        # A repeated value changes nothing about the answer.
+        chunk.extend(chunk[-1:] * (length - len(chunk)))
+        marks = ",".join("?" * length)
+        yield from tx.sql.execute(statement.format(marks), (*before, *chunk))
+
+
+def stored_jobs(tx: Transaction, queue: QueueRow | None, ids: Iterable[str]) -> dict[str, JobRow]:
+    """Stored jobs by id, those whose time to live is over included."""
+    if queue is None:
+        return {}
+    statement = f"SELECT {_COLUMNS} FROM jobs WHERE queue = ? AND id IN ({{}})"
+    rows = (JobRow(*found) for found in select_in(tx, statement, (queue.key,), ids))
+    return {row.id: row for row in rows}
+
+
+def find_jobs(tx: Transaction, queue: QueueRow | None, ids: Iterable[str]) -> dict[str, JobRow]:
+    """Jobs that exist, by id."""
+    stored = stored_jobs(tx, queue, ids)
+    return {id: row for id, row in stored.items() if not row.is_over(tx.now_ms)}
+
+
+def addresses(row: JobRow) -> list[str]:
+    """Whom to tell when the job ends."""
+    return [] if row.reply_to is None else unpack(row.reply_to)
+
+
+def remember(row: JobRow, reply_to: str | None) -> bool:
+    """Add an address in memory, and say whether it is new."""
+    known = addresses(row)
+    if reply_to is None or reply_to in known:
+        return False
+    row.reply_to = pack([*known, reply_to])
+    return True
+
+
+def save_addresses(tx: Transaction, rows: Iterable[JobRow]) -> None:
+    tx.sql.executemany(
+        "UPDATE jobs SET reply_to = ? WHERE key = ?", [(row.reply_to, row.key) for row in rows]
+    )
+
+
+def pack(value: object) -> bytes:
+    return msgpack.packb(value)  # pyright: ignore[reportReturnType] - None only for a packer that buffers
+
+
+def unpack(data: bytes) -> Any:
+    return msgpack.unpackb(data)

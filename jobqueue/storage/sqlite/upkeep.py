@@ -1,0 +1,58 @@
+"""Throwing away: jobs whose time is over, old messages, and the space that they took."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from jobqueue.storage.sqlite.connection import Transaction
+from jobqueue.storage.sqlite.outbox import KEEP_MS, drop_old_messages, machine_ms
+from jobqueue.storage.sqlite.rows import find_queue
+
+_FREE_PAGES: Final = 256
+"""Unused pages that are kept: the next jobs will want them."""
+_VACUUM_PAGES: Final = 1000
+"""Pages given back in one transaction: some milliseconds, so that nobody waits long."""
+
+
+def nothing_to_prune(tx: Transaction, name: str) -> int | None:
+    queue = find_queue(tx, name)
+    now_ms = machine_ms()
+    found = tx.sql.execute(
+        "SELECT EXISTS (SELECT 1 FROM jobs WHERE queue = ? "
+        "AND state IN ('completed', 'failed', 'cancelled') AND expires_ms <= ?) "
+        "OR EXISTS (SELECT 1 FROM listeners WHERE until_ms <= ?) "
+        "OR EXISTS (SELECT 1 FROM (SELECT at_ms FROM messages ORDER BY seq LIMIT 1) "
+        "WHERE at_ms <= ?)",
+        (0 if queue is None else queue.key, tx.now_ms, now_ms, now_ms - KEEP_MS),
+    ).fetchone()[0]
+    return None if found else 0
+
+
+def prune(tx: Transaction, name: str, limit: int) -> int:
+    tx.sql.execute("DELETE FROM listeners WHERE until_ms <= ?", (machine_ms(),))
+    drop_old_messages(tx)
+    queue = find_queue(tx, name)
+    if queue is None:
+        return 0
+    return tx.sql.execute(
+        "DELETE FROM jobs WHERE key IN (SELECT key FROM jobs WHERE queue = ? "
+        "AND state IN ('completed', 'failed', 'cancelled') AND expires_ms <= ? "
+        "ORDER BY expires_ms LIMIT ?)",
+        (queue.key, tx.now_ms, limit),
+    ).rowcount
+
+
+def has_much_free_space(tx: Transaction) -> bool:
+    """More than half of the file is unused. A busy queue's file is never that empty for long."""
+    free = tx.sql.execute("PRAGMA freelist_count").fetchone()[0]
+    return free > _FREE_PAGES and 2 * free > tx.sql.execute("PRAGMA page_count").fetchone()[0]
+
+
+def give_space_back(tx: Transaction) -> bool:
+    """Cut some unused pages off the file; say whether there are more."""
+    free = tx.sql.execute("PRAGMA freelist_count").fetchone()[0]
+    pages = min(_VACUUM_PAGES, free - _FREE_PAGES)
+    if pages <= 0:
+        return False
+    tx.sql.execute(f"PRAGMA incremental_vacuum({int(pages)})").fetchall()
+    return free - pages > _FREE_PAGES
