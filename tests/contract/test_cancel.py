@@ -269,8 +269,11 @@ async def test_an_empty_reason_is_a_reason(storage: Storage) -> None:
     ] * 2
 
 
-async def test_of_an_id_named_twice_the_first_is_cancelled(storage: Storage) -> None:
+async def test_an_id_named_twice_is_cancelled_once(storage: Storage) -> None:
     await enqueue(storage, "a")
-    first, second = await cancel(storage, "a", "a")
-    assert (first, second) == (CancelResult.CANCELLED, CancelResult.FINISHED)
-    assert await storage.counts(QUEUE) == only(cancelled=1)
+    async with listening_to_events(storage) as events:
+        first, second = await cancel(storage, "a", "a")
+        assert [event.type for event in await events.all()] == [EventType.CANCELLED]
+    assert first is CancelResult.CANCELLED
+    assert second in (CancelResult.CANCELLED, CancelResult.FINISHED)
+    assert (await storage.counts(QUEUE))[JobState.CANCELLED] == 1
