@@ -182,8 +182,7 @@ async def test_a_cancelled_job_that_is_not_to_be_kept_is_forgotten_at_once(
 async def test_prune_drops_what_has_expired(storage: Storage, clock: ManualClock) -> None:
     await enqueue(storage, *(f"job {n}" for n in range(6)))
     claims = await claim(storage)
-    await settle(storage, completed(ttl_ms=MINUTE), *claims[:3])
-    await settle(storage, failed(ttl_ms=MINUTE), claims[3])
+    await settle(storage, completed(ttl_ms=MINUTE), *claims[:4])
     await settle(storage, completed(ttl_ms=HOUR), claims[4])
     assert await storage.prune(QUEUE, 100) == 0
     await clock.advance(MINUTE)
@@ -193,10 +192,27 @@ async def test_prune_drops_what_has_expired(storage: Storage, clock: ManualClock
 
 
 async def test_prune_drops_no_more_than_its_limit(storage: Storage, clock: ManualClock) -> None:
-    await enqueue(storage, *(f"job {n}" for n in range(5)))
-    await settle(storage, completed(ttl_ms=MINUTE), *await claim(storage))
+    await enqueue(storage, *(f"job {n}" for n in range(6)))
+    claims = await claim(storage)
+    await settle(storage, completed(ttl_ms=MINUTE), *claims[:5])
+    await settle(storage, completed(ttl_ms=HOUR), claims[5])
     await clock.advance(MINUTE)
     assert [await storage.prune(QUEUE, 2) for _ in range(4)] == [2, 2, 1, 0]
+
+
+async def test_the_limit_of_prune_holds_for_all_states_together(
+    storage: Storage, clock: ManualClock
+) -> None:
+    await enqueue(storage, *(f"job {n}" for n in range(9)))
+    claims = await claim(storage)
+    for end, (first, second, kept) in zip(
+        (completed, failed, cancelled), (claims[:3], claims[3:6], claims[6:]), strict=True
+    ):
+        await settle(storage, end(ttl_ms=MINUTE), first, second)
+        await settle(storage, end(ttl_ms=HOUR), kept)
+    await clock.advance(MINUTE)
+    assert [await storage.prune(QUEUE, 4) for _ in range(3)] == [4, 2, 0]
+    assert await storage.counts(QUEUE) == only(completed=1, failed=1, cancelled=1)
 
 
 async def test_prune_leaves_an_id_that_was_enqueued_anew(

@@ -264,6 +264,8 @@ async def test_maintenance_takes_a_whole_batch(storage: Storage, clock: ManualCl
     taken = await storage.recover(QUEUE, "reaper", MAX_BATCH, MINUTE)
     assert sorted(ids(taken)) == names
     await settle(storage, completed(ttl_ms=MINUTE), *taken, worker="reaper")
+    await enqueue(storage, "kept")
+    await run_one(storage, completed(ttl_ms=HOUR))
     await clock.advance(MINUTE)
     assert await storage.prune(QUEUE, MAX_BATCH) == MAX_BATCH
-    assert await storage.counts(QUEUE) == only()
+    assert await storage.counts(QUEUE) == only(completed=1)

@@ -163,7 +163,7 @@ async def test_one_can_listen_again(storage: Storage) -> None:
 
 
 async def test_one_can_listen_to_many_addresses(storage: Storage) -> None:
-    inboxes = {f"address {n}": Inbox() for n in range(20)}
+    inboxes = {f"address-{n}": Inbox() for n in range(20)}
     subscriptions = [
         await storage.listen(QUEUE, replies(address), inbox) for address, inbox in inboxes.items()
     ]

@@ -35,17 +35,17 @@ async def test_a_name_serves_as_everything(storage: Storage, name: str) -> None:
     async with (
         listening(storage, EVENTS, name) as events,
         listening(storage, CONTROL, name) as control,
-        listening(storage, replies(name), name) as answers,
+        listening(storage, replies("here"), name) as answers,
     ):
-        job = new_job(name, name=name, request=name, reply_to=name)
+        job = new_job(name, name=name, request="token", reply_to="here")
         assert (await enqueue(storage, job, queue=name))[0].status is EnqueueStatus.QUEUED
         assert (await enqueue(storage, job, queue=name))[0].status is EnqueueStatus.QUEUED
         (again,) = await enqueue(storage, name, queue=name)
         assert again.status is EnqueueStatus.DUPLICATE
 
-        first = await claim(storage, worker=name, token=name, queue=name)
+        first = await claim(storage, worker=name, token="token", queue=name)
         assert [(c.id, c.name, c.worker) for c in first] == [(name, name, name)]
-        assert await claim(storage, worker=name, token=name, queue=name) == first
+        assert await claim(storage, worker=name, token="token", queue=name) == first
         assert await cancel(storage, name, queue=name) == [CancelResult.RUNNING]
         beat = await storage.heartbeat(name, name, held(*first), LEASE)
         assert beat == ([], [name])
@@ -82,8 +82,9 @@ async def test_a_name_delays_retries_and_recovers(storage: Storage, clock, name:
     await settle(storage, released(), taken, worker=name, queue=name)
     assert await cancel(storage, name, ttl_ms=HOUR, queue=name) == [CancelResult.CANCELLED]
     await clock.advance(HOUR)
-    assert await storage.prune(name, 10) == 1
+    await storage.prune(name, 10)
     assert await storage.get(name, [name]) == [None]
+    assert await storage.counts(name) == only()
 
 
 async def test_all_names_live_side_by_side_as_ids(storage: Storage) -> None:
@@ -153,8 +154,10 @@ async def test_leases_delays_and_remains_belong_to_their_queue(storage: Storage,
     await clock.advance(2 * HOUR)
     assert await storage.recover("other", "reaper", 10, LEASE) == []
     assert await storage.promote("other", 10) is None
-    assert ids(await storage.recover("one", "reaper", 10, LEASE)) == ["runs"]
-    await run_one(storage, completed(ttl_ms=HOUR), queue="one")
+    (taken,) = await storage.recover("one", "reaper", 10, LEASE)
+    assert taken.id == "runs"
+    await settle(storage, completed(ttl_ms=HOUR), taken, worker="reaper", queue="one")
+    await run_one(storage, completed(ttl_ms=2 * HOUR), queue="one")
     await clock.advance(HOUR)
     assert await storage.prune("other", 10) == 0
     assert await storage.prune("one", 10) == 1

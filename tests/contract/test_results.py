@@ -219,12 +219,12 @@ async def test_one_can_begin_to_wait_for_whatever_has_not_ended(
     if state == "retrying":
         await settle(storage, retrying(SECOND), claimed)
         claimed = None
-    assert await storage.results(QUEUE, ["a", "unknown"], "by results") == [(state, None), None]
-    await enqueue(storage, new_job("a", reply_to="by enqueue"))
+    assert await storage.results(QUEUE, ["a", "unknown"], "by-results") == [(state, None), None]
+    await enqueue(storage, new_job("a", reply_to="by-enqueue"))
 
     async with (
-        listening_to_replies(storage, "by results") as one,
-        listening_to_replies(storage, "by enqueue") as two,
+        listening_to_replies(storage, "by-results") as one,
+        listening_to_replies(storage, "by-enqueue") as two,
     ):
         await clock.advance(SECOND)
         await settle(storage, completed(b"v"), claimed or await claim_one(storage))
