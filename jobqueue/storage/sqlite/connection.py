@@ -118,6 +118,12 @@ class Connection:
         finally:
             self._sql.execute("ROLLBACK")
 
+    def vacuum(self, pages: int) -> None:
+        """Cut up to so many unused pages off the file, in a transaction of its own."""
+        # Steps once for each page, which execute() would not.
+        self._sql.executescript(f"PRAGMA incremental_vacuum({int(pages)})")
+        self._committed()
+
     def trim_log(self) -> None:
         """Give the log's space back to the file system, as far as nobody is reading it."""
         self.checkpoint()
@@ -151,10 +157,18 @@ class Connection:
         except BaseException:
             self._end("ROLLBACK")
             raise
-        self._on_commit()
-        if self.wal_bytes() > WAL_BYTES:
-            self._checkpoint_later_if_it_fails()
+        self._committed()
         return answer
+
+    def _committed(self) -> None:
+        self._on_commit()
+        if self.wal_bytes() <= WAL_BYTES:
+            return
+        # The verb has been committed: what follows must not make it look failed.
+        try:
+            self.checkpoint()
+        except sqlite3.Error as error:
+            _log.warning("cannot checkpoint %s now: %s", self._path, error)
 
     def _end(self, statement: str) -> None:
         # After some failures SQLite has already rolled back by itself.
@@ -166,13 +180,6 @@ class Connection:
             self._write(work, None)
         except sqlite3.Error as error:
             _log.warning("cannot tidy up in %s: %s", self._path, error)
-
-    def _checkpoint_later_if_it_fails(self) -> None:
-        # The verb has been committed: what follows must not make it look failed.
-        try:
-            self.checkpoint()
-        except sqlite3.Error as error:
-            _log.warning("cannot checkpoint %s now: %s", self._path, error)
 
     def _explain(self, error: sqlite3.Error) -> StorageError:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from jobqueue.packing import pack, unpack
 from jobqueue.states import EventType
 from jobqueue.storage.base import (
     MAX_BATCH,
@@ -21,9 +22,7 @@ from jobqueue.storage.sqlite.rows import (
     find_jobs,
     find_queue,
     make_queue,
-    pack,
     select_in,
-    unpack,
 )
 
 _CLAIM: Final = (

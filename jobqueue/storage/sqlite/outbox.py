@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, Final
 
+from jobqueue.packing import pack, unpack
 from jobqueue.states import EventType, JobState
 from jobqueue.storage.base import (
     CONTROL,
@@ -19,7 +20,7 @@ from jobqueue.storage.base import (
     replies,
 )
 from jobqueue.storage.sqlite.connection import Transaction
-from jobqueue.storage.sqlite.rows import QueueRow, pack, unpack
+from jobqueue.storage.sqlite.rows import QueueRow
 
 KEEP_MS: Final = 10_000
 """How long a message waits for its readers, who look every few milliseconds."""

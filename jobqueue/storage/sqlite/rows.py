@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, cast
 
-import msgpack
-
+from jobqueue.packing import pack, unpack
 from jobqueue.states import TERMINAL, JobState
 from jobqueue.storage.sqlite.connection import Transaction
 
@@ -145,11 +144,3 @@ def save_addresses(tx: Transaction, rows: Iterable[JobRow]) -> None:
     tx.sql.executemany(
         "UPDATE jobs SET reply_to = ? WHERE key = ?", [(row.reply_to, row.key) for row in rows]
     )
-
-
-def pack(value: object) -> bytes:
-    return msgpack.packb(value)  # pyright: ignore[reportReturnType] - None only for a packer that buffers
-
-
-def unpack(data: bytes) -> Any:
-    return msgpack.unpackb(data)

@@ -19,6 +19,8 @@ BUSY_SECONDS: Final = 10.0
 """How long a statement waits for other processes before it is ``StorageUnavailable``."""
 WAL_BYTES: Final = 4 * 1024 * 1024
 """Size of the write-ahead log at which it is copied into the file."""
+CACHE_KIB: Final = 16 * 1024
+"""Pages kept in memory by each connection, at most: ids in no order touch the whole index."""
 
 # What changes often (the job) is apart from what is large and never changes (its spec), so that a
 # change of state writes a page or two whatever the size of the payload. A queue's row is never
@@ -107,6 +109,7 @@ def connect(path: str) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
+        connection.execute(f"PRAGMA cache_size = {-CACHE_KIB}")
         connection.execute("PRAGMA trusted_schema = OFF")
     except BaseException:
         connection.close()
@@ -163,9 +166,9 @@ def _create(path: str) -> None:
 
 
 def _prepare(connection: sqlite3.Connection, path: str) -> None:
-    application, version = _header(connection)
+    application, version, tables = _identity(connection)
     if (application, version) == (0, 0):
-        if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+        if tables:
             raise _foreign(path)
         # Has an effect only before the first page is written, which the journal mode does.
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -184,9 +187,17 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
         _create_tables(connection)
 
 
-def _header(connection: sqlite3.Connection) -> tuple[int, int]:
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    return application, connection.execute("PRAGMA user_version").fetchone()[0]
+def _identity(connection: sqlite3.Connection) -> tuple[int, int, int]:
+    # One view of the file: another process may be creating the tables just now.
+    connection.execute("BEGIN")
+    try:
+        return (
+            connection.execute("PRAGMA application_id").fetchone()[0],
+            connection.execute("PRAGMA user_version").fetchone()[0],
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0],
+        )
+    finally:
+        connection.execute("COMMIT")
 
 
 def _use_wal(connection: sqlite3.Connection) -> str:
@@ -207,7 +218,7 @@ def _create_tables(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         # Another process may have been faster.
-        if _header(connection) == (0, 0):
+        if not connection.execute("PRAGMA user_version").fetchone()[0]:
             for statement in _TABLES:
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")

@@ -181,7 +181,8 @@ class SQLiteStorage(Storage):
         shrunk = False
         if await connection.read(upkeep.has_much_free_space):
             # A little at a time, so that verbs come in between.
-            while await connection.write(upkeep.give_space_back):
+            while pages := await connection.read(upkeep.pages_to_give_back):
+                await connection.run(partial(connection.vacuum, pages))
                 shrunk = True
         rested = time.monotonic() - self._trimmed_at > _TRIM_SECONDS
         if shrunk or (idle and rested and connection.wal_bytes() > _TRIM_BYTES):

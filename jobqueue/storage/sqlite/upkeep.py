@@ -48,11 +48,7 @@ def has_much_free_space(tx: Transaction) -> bool:
     return free > _FREE_PAGES and 2 * free > tx.sql.execute("PRAGMA page_count").fetchone()[0]
 
 
-def give_space_back(tx: Transaction) -> bool:
-    """Cut some unused pages off the file; say whether there are more."""
+def pages_to_give_back(tx: Transaction) -> int:
+    """How many unused pages to cut off the file next."""
     free = tx.sql.execute("PRAGMA freelist_count").fetchone()[0]
-    pages = min(_VACUUM_PAGES, free - _FREE_PAGES)
-    if pages <= 0:
-        return False
-    tx.sql.execute(f"PRAGMA incremental_vacuum({int(pages)})").fetchall()
-    return free - pages > _FREE_PAGES
+    return min(_VACUUM_PAGES, max(0, free - _FREE_PAGES))
