@@ -1,0 +1,112 @@
+"""A distributed job queue on Redis, Valkey, SQLite or memory.
+
+Everything that is public stands here; the rest of the package is free to change.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jobqueue._version import __version__
+from jobqueue.consumer import Consumer
+from jobqueue.control import Cancel, Retry, Snooze
+from jobqueue.errors import (
+    ConfigurationError,
+    JobCancelled,
+    JobError,
+    JobExpired,
+    JobFailed,
+    JobNotFound,
+    JobQueueError,
+    LeaseLost,
+    QueueFull,
+    SerializationError,
+    StorageError,
+    StorageUnavailable,
+    WaitTimeout,
+)
+from jobqueue.hooks import Execution
+from jobqueue.job import Event, Job, JobInfo, current_job
+from jobqueue.jobtype import JobType
+from jobqueue.maintenance import Reaper
+from jobqueue.options import JobOptions, QueueOptions
+from jobqueue.producer import Producer
+from jobqueue.queue import Queue
+from jobqueue.receipt import JobSpec, Receipt
+from jobqueue.retry import Exponential, Fixed, Immediate, Linear
+from jobqueue.serde import JsonSerde, MsgpackSerde, Serde
+from jobqueue.states import CancelResult, EnqueueStatus, EventType, JobState, TtlResult
+from jobqueue.storage.base import Storage
+from jobqueue.worker import Worker
+
+if TYPE_CHECKING:
+    from jobqueue.storage.memory import MemoryStorage
+    from jobqueue.storage.redis import RedisStorage
+    from jobqueue.storage.sqlite import SQLiteStorage
+
+__all__ = [
+    "Cancel",
+    "CancelResult",
+    "ConfigurationError",
+    "Consumer",
+    "EnqueueStatus",
+    "Event",
+    "EventType",
+    "Execution",
+    "Exponential",
+    "Fixed",
+    "Immediate",
+    "Job",
+    "JobCancelled",
+    "JobError",
+    "JobExpired",
+    "JobFailed",
+    "JobInfo",
+    "JobNotFound",
+    "JobOptions",
+    "JobQueueError",
+    "JobSpec",
+    "JobState",
+    "JobType",
+    "JsonSerde",
+    "LeaseLost",
+    "Linear",
+    "MemoryStorage",
+    "MsgpackSerde",
+    "Producer",
+    "Queue",
+    "QueueFull",
+    "QueueOptions",
+    "Reaper",
+    "Receipt",
+    "RedisStorage",
+    "Retry",
+    "SQLiteStorage",
+    "Serde",
+    "SerializationError",
+    "Snooze",
+    "Storage",
+    "StorageError",
+    "StorageUnavailable",
+    "TtlResult",
+    "WaitTimeout",
+    "Worker",
+    "__version__",
+    "current_job",
+]
+
+_STORAGES = {
+    "MemoryStorage": "jobqueue.storage.memory",
+    "RedisStorage": "jobqueue.storage.redis",
+    "SQLiteStorage": "jobqueue.storage.sqlite",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a storage, and its libraries, when it is first asked for."""
+    module = _STORAGES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(module), name)

@@ -19,6 +19,7 @@ from jobqueue.states import EventType, JobState
 
 MAX_MESSAGE_CHARS: Final = 8_000
 MAX_TRACEBACK_CHARS: Final = 32_000
+CANCELLED_WHILE_RUNNING: Final = "cancelled while running"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +83,7 @@ class Snoozed:
 
 @dataclass(frozen=True, slots=True)
 class CancelAsked:
-    """The handler gave up for good (``Cancel``), or somebody cancelled the running job."""
+    """The handler gave up for good (``Cancel``)."""
 
     reason: str
 
@@ -113,9 +114,11 @@ def decide(
         policy: What holds for this job.
         attempt: The charged attempt that just ended, 1-based.
         happened: How it ended.
-        cancel_requested: Somebody asked to cancel the job while it ran. Whatever happened, other
-            than a result, then ends it as ``cancelled``.
+        cancel_requested: Somebody asked to cancel the job while it ran, and its worker knew it:
+            whatever happened, the job ends ``cancelled``.
     """
+    if cancel_requested:
+        return _cancelled(policy, attempt, CANCELLED_WHILE_RUNNING)
     match happened:
         case Returned(value):
             return Outcome(
@@ -124,8 +127,6 @@ def decide(
                 value=value,
                 ttl_ms=policy.result_ttl_ms,
             )
-        case _ if cancel_requested:
-            return _cancelled(policy, attempt, "cancelled while running")
         case CancelAsked(reason):
             return _cancelled(policy, attempt, reason)
         case Released():
@@ -150,6 +151,11 @@ def decide(
             return _retry_asked(policy, attempt, delay_ms)
         case Raised(error, reason):
             return _raised(policy, attempt, error, reason)
+
+
+def with_result_ttl(policy: Policy, ttl_ms: int) -> Policy:
+    """The policy, with another time to live for what ends now."""
+    return policy if ttl_ms == policy.result_ttl_ms else replace(policy, result_ttl_ms=ttl_ms)
 
 
 def _raised(policy: Policy, attempt: int, error: BaseException, reason: str) -> Outcome:

@@ -57,7 +57,7 @@ if redis.call('GETRANGE', claimed, 0, #token - 1) == token then
       jobs[#jobs + 1] = reply_of(id, found, found[7], found[4])
     end
   end
-  return { -1, 0, jobs }
+  return { next_due(delayed, now), 0, jobs }
 end
 
 promote(job, delayed, ready, counts, now, PROMOTED_AT_MOST)

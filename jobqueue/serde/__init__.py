@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from jobqueue.serde.base import Serde, SerdeSet
+from jobqueue.serde.base import Serde
 from jobqueue.serde.json import JsonSerde
 from jobqueue.serde.msgpack import MsgpackSerde
+from jobqueue.serde.serdes import SerdeSet
 
 __all__ = ["JsonSerde", "MsgpackSerde", "Serde", "SerdeSet"]

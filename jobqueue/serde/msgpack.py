@@ -27,7 +27,7 @@ class MsgpackSerde:
     name = "msgpack"
 
     def dumps(self, value: Any) -> bytes:
-        """Raises ``TypeError``, ``ValueError`` or ``OverflowError`` for what msgpack cannot hold."""
+        """Raises ``TypeError`` or ``ValueError`` for what msgpack cannot hold."""
         try:
             return pack(value, _to_ext)
         except OverflowError:

@@ -1,0 +1,140 @@
+"""The jobs that this process holds a lease for, and the slots they run in."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from enum import Enum
+
+from jobqueue.job import Job
+from jobqueue.storage.base import Claim, Held
+
+
+class Interruption(Enum):
+    """Why a handler is stopped before it is done."""
+
+    CANCEL = "cancel"
+    TIMEOUT = "timeout"
+    SHUTDOWN = "shutdown"
+    LEASE_LOST = "lease_lost"
+
+
+class ActiveJob:
+    """One leased job.
+
+    Attributes:
+        claim: What the storage handed out.
+        job: What the handler sees, once it is decoded.
+        task: The task that runs it.
+        interruption: Why the handler was told to stop, if it was.
+        cancelled_from_outside: The task was cancelled by none of us: the event loop is being shut
+            down, or the handler cancelled itself.
+        renew_until: Monotonic time after which the lease is no longer renewed, so that a handler
+            which ignores its time limit does not keep the job for ever.
+    """
+
+    __slots__ = (
+        "_in_handler",
+        "_in_thread",
+        "cancelled_from_outside",
+        "claim",
+        "interruption",
+        "job",
+        "renew_until",
+        "settled",
+        "task",
+    )
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+        self.job: Job | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.interruption: Interruption | None = None
+        self.renew_until: float | None = None
+        self.settled = False
+        self.cancelled_from_outside = False
+        self._in_handler = False
+        self._in_thread = False
+
+    def enter_handler(self, *, in_thread: bool) -> None:
+        """From here on an interruption cancels the task."""
+        self._in_handler = True
+        self._in_thread = in_thread
+
+    def leave_handler(self) -> None:
+        """The handler is done; a cancellation that it swallowed must not hit what comes after."""
+        self._in_handler = False
+        task = self.task
+        if task is not None and task.cancelling() and self.interruption is None:
+            self.cancelled_from_outside = True
+        while task is not None and task.cancelling():
+            task.uncancel()
+
+    def interrupt(self, why: Interruption) -> None:
+        """Tell the handler to stop.
+
+        An async handler is cancelled. A thread cannot be: it is told through ``cancel_requested``;
+        when its time is up, its lease is lost or the worker stops, nobody waits for it any longer.
+        """
+        if self.interruption is None or why is Interruption.LEASE_LOST:
+            self.interruption = why
+        if self.job is not None:
+            self.job.cancel_requested = True
+        waits = self._in_thread and why is Interruption.CANCEL
+        if self._in_handler and not waits and self.task is not None:
+            self.task.cancel()
+
+
+class ActiveJobs:
+    """All leased jobs of one consumer, by fence: an id may be claimed again before an old run of
+    it has ended."""
+
+    def __init__(self) -> None:
+        self._by_fence: dict[int, ActiveJob] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_fence)
+
+    def __iter__(self) -> Iterator[ActiveJob]:
+        return iter(list(self._by_fence.values()))
+
+    def add(self, active: ActiveJob) -> None:
+        self._by_fence[active.claim.fence] = active
+
+    def remove(self, active: ActiveJob) -> None:
+        self._by_fence.pop(active.claim.fence, None)
+
+    def with_id(self, id: str) -> list[ActiveJob]:
+        return [active for active in self if active.claim.id == id]
+
+    def to_renew(self) -> list[Held]:
+        """The leases to extend now. Also called from the lease keeper's thread."""
+        now = time.monotonic()
+        return [
+            Held(active.claim.id, active.claim.fence)
+            for active in self
+            if not active.settled and (active.renew_until is None or now < active.renew_until)
+        ]
+
+
+class Slots:
+    """How many more jobs may run."""
+
+    def __init__(self, count: int) -> None:
+        self.free = count
+        self._freed = asyncio.Event()
+
+    def take(self, count: int) -> None:
+        self.free -= count
+
+    def give(self) -> None:
+        self.free += 1
+        self._freed.set()
+
+    async def available(self) -> int:
+        """Wait until at least one is free; say how many are."""
+        while self.free <= 0:
+            self._freed.clear()
+            await self._freed.wait()
+        return self.free

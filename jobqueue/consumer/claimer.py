@@ -1,0 +1,124 @@
+"""Claims jobs while slots are free, and starts a task for each."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from jobqueue.backoff import Outage
+from jobqueue.consumer.active import Slots
+from jobqueue.errors import StorageError
+from jobqueue.ids import new_token
+from jobqueue.storage.base import MAX_BATCH, Claim, ClaimRequest, Storage
+
+logger = logging.getLogger("jobqueue")
+
+BLOCK_MS: Final = 5_000
+"""Longest wait of one claim; finite, so that a failover or a lost connection is noticed."""
+_UNBLOCK_EVERY: Final = 0.02
+
+
+class Claimer:
+    """The claiming loop of one consumer.
+
+    Args:
+        storage: Where to claim.
+        queue: Which queue.
+        worker: In whose name.
+        lease_ms: The lease of each claim.
+        slots: What is free; the claimer takes a slot for each job, whoever runs it gives it back.
+        start: Called with each claimed job.
+        refuse: Called with each job that was claimed while the consumer was already stopping.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        queue: str,
+        worker: str,
+        lease_ms: int,
+        slots: Slots,
+        start: Callable[[Claim], None],
+        refuse: Callable[[Claim], None],
+    ) -> None:
+        self._storage = storage
+        self._queue = queue
+        self._worker = worker
+        self._lease_ms = lease_ms
+        self._slots = slots
+        self._start = start
+        self._refuse = refuse
+        self._task: asyncio.Task[None] | None = None
+        self._claiming = False
+        self._stopping = False
+        self.outage = Outage()
+
+    def start(self) -> None:
+        """Begin to claim."""
+        self._stopping = False
+        self._task = asyncio.create_task(self._run(), name=f"jobqueue-claim-{self._queue}")
+
+    async def stop(self) -> None:
+        """Stop claiming. A claim under way is never cancelled: it is made to return, and what it
+        brought is refused."""
+        self._stopping = True
+        task, self._task = self._task, None
+        while task is not None and not task.done():
+            if self._claiming:
+                try:
+                    await self._storage.unblock(self._queue, self._worker)
+                except StorageError as error:
+                    logger.debug("could not unblock a claim: %s", error)
+            else:
+                task.cancel()
+            await asyncio.wait([task], timeout=_UNBLOCK_EVERY)
+
+    async def _run(self) -> None:
+        token = new_token()
+        while not self._stopping:
+            request = ClaimRequest(
+                worker=self._worker,
+                count=min(await self._slots.available(), MAX_BATCH),
+                token=token,
+                lease_ms=self._lease_ms,
+                block_ms=BLOCK_MS,
+            )
+            claims = await self._claim(request)
+            if claims is None:
+                continue  # the same token: the answer may be all that was lost
+            if claims:
+                token = new_token()
+                self._take(claims)
+
+    async def _claim(self, request: ClaimRequest) -> list[Claim] | None:
+        self._claiming = True
+        try:
+            claims = await self._storage.claim(self._queue, request)
+        except Exception as error:
+            self._claiming = False
+            await self._wait_out(error)
+            return None
+        finally:
+            self._claiming = False
+        lasted = self.outage.over()
+        if lasted is not None:
+            logger.warning("claiming from %r again after %.1f s", self._queue, lasted)
+        return claims
+
+    async def _wait_out(self, error: Exception) -> None:
+        if self.outage.since is None:
+            logger.warning("cannot claim from %r, trying again: %s", self._queue, error)
+        if not isinstance(error, StorageError):
+            logger.error("unexpected error while claiming", exc_info=error)
+        await asyncio.sleep(self.outage.failed())
+
+    def _take(self, claims: list[Claim]) -> None:
+        if self._stopping:
+            for claim in claims:
+                self._refuse(claim)
+            return
+        self._slots.take(len(claims))
+        for claim in claims:
+            self._start(claim)

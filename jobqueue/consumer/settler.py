@@ -1,0 +1,69 @@
+"""Settles outcomes: grouped, and held while the storage is away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from jobqueue.backoff import Outage
+from jobqueue.batcher import Batcher
+from jobqueue.errors import StorageError
+from jobqueue.outcome import Outcome
+from jobqueue.storage.base import MAX_BATCH, Claim, Settlement, Storage
+
+logger = logging.getLogger("jobqueue")
+
+MAX_HELD: Final = 1_000
+"""Outcomes that may wait while their slots already run other jobs."""
+
+
+class Settler:
+    """The finishing side of one consumer.
+
+    An outcome is never dropped because the storage is away: the same ``finish`` is tried until it
+    is answered. What was settled too late is answered ``False``: another worker holds the job then.
+    """
+
+    def __init__(self, storage: Storage, queue: str, worker: str) -> None:
+        self._storage = storage
+        self._queue = queue
+        self._worker = worker
+        self._batcher = Batcher[Settlement, bool](self._finish, _size_of, MAX_BATCH)
+        self.outage = Outage()
+
+    def settle(self, claim: Claim, outcome: Outcome) -> asyncio.Future[bool]:
+        """Hand in an outcome; the future says whether the lease still held."""
+        return self._batcher.submit(Settlement(claim.id, claim.fence, outcome))
+
+    @property
+    def has_room(self) -> bool:
+        """Whether an outcome that was handed in need not be waited for."""
+        return len(self._batcher) < MAX_HELD
+
+    async def flush(self, seconds: float) -> None:
+        """Wait until all is settled, that many seconds at most; give up on the rest."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._batcher.flushed()
+        except TimeoutError:
+            logger.warning("stopped with outcomes unsettled: their jobs will run again")
+            await self._batcher.abandon()
+
+    async def _finish(self, settlements: list[Settlement]) -> list[bool]:
+        while True:
+            try:
+                answers = await self._storage.finish(self._queue, self._worker, settlements)
+            except StorageError as error:
+                if self.outage.since is None:
+                    logger.warning("cannot settle jobs of %r, trying again: %s", self._queue, error)
+                await asyncio.sleep(self.outage.failed())
+                continue
+            lasted = self.outage.over()
+            if lasted is not None:
+                logger.warning("settling jobs of %r again after %.1f s", self._queue, lasted)
+            return answers
+
+
+def _size_of(settlement: Settlement) -> int:
+    return len(settlement.outcome.value)

@@ -1,0 +1,67 @@
+"""``queue.events()``: what happens on all workers, as an async iterator."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from jobqueue.job import Event
+from jobqueue.storage.base import EVENTS, Message, StorageEvent, Subscription
+from jobqueue.views import event_of
+
+if TYPE_CHECKING:
+    from jobqueue.producer import Producer
+
+logger = logging.getLogger("jobqueue")
+
+BUFFER: Final = 10_000
+"""Events kept for a reader that is slower than they come; then the oldest are dropped."""
+
+
+class EventStream:
+    """Iterates over events as they come, without end.
+
+    Listening begins with the first step, or, to be sure that nothing is missed in between, with
+    ``async with queue.events() as events:``, which also stops it.
+    """
+
+    def __init__(self, producer: Producer) -> None:
+        self._producer = producer
+        self._events: asyncio.Queue[Event] = asyncio.Queue(BUFFER)
+        self._subscription: Subscription | None = None
+
+    async def __aenter__(self) -> EventStream:
+        if self._subscription is None:
+            await self._producer.open()
+            self._subscription = await self._producer.storage.listen(
+                self._producer.queue, EVENTS, self._hear
+            )
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop listening. Idempotent."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            await subscription.close()
+
+    def __aiter__(self) -> EventStream:
+        return self
+
+    async def __anext__(self) -> Event:
+        if self._subscription is None:
+            await self.__aenter__()
+        return await self._events.get()
+
+    def _hear(self, messages: Sequence[Message] | None) -> None:
+        for message in messages or ():
+            if not isinstance(message, StorageEvent):
+                continue
+            if self._events.full():
+                self._events.get_nowait()
+                logger.warning("an event was dropped: the reader of events() is too slow")
+            self._events.put_nowait(event_of(message, self._producer.queue))

@@ -1,0 +1,122 @@
+"""The typed layer: a function that can be called, enqueued, or called elsewhere."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
+
+from jobqueue.job import Job
+from jobqueue.options import NO_OPTIONS, JobOptions
+from jobqueue.receipt import CallOptions, JobSpec, Receipt
+
+if TYPE_CHECKING:
+    from jobqueue.queue import Queue
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class JobType(Generic[P, R]):
+    """A function registered with a queue. Called directly, it is that plain function.
+
+    Attributes:
+        name: Under which its jobs are stored.
+        queue: Where they are enqueued.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        function: Callable[P, Any],
+        name: str,
+        options: JobOptions = NO_OPTIONS,
+    ) -> None:
+        self.queue = queue
+        self.name = name
+        self._function = function
+        self._options = options
+        self._signature = _Signature(function)
+        functools.update_wrapper(cast("Any", self), function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        return self._function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<JobType {self.name!r} of queue {self.queue.name!r}>"
+
+    def options(self, **options: Unpack[CallOptions]) -> JobType[P, R]:
+        """The same job type with these options; see :class:`~jobqueue.options.JobOptions`.
+
+        Raises:
+            TypeError: A value of the wrong type; the message names the option.
+            ValueError: A value out of range; the message names the option.
+        """
+        merged = self._options.override(JobOptions(**options))
+        return JobType(self.queue, self._function, self.name, merged)
+
+    def spec(self, *args: P.args, **kwargs: P.kwargs) -> JobSpec[R]:
+        """The call as an inert value, for ``queue.enqueue_many``.
+
+        Raises:
+            TypeError: The arguments do not fit the function.
+        """
+        return JobSpec(self.name, self._signature.to_payload(args, kwargs), self._options)
+
+    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Receipt[R]:
+        """Store the call and return at once.
+
+        Raises:
+            TypeError: The arguments do not fit the function; nothing is stored.
+            SerializationError: An argument cannot be serialised; nothing is stored.
+            StorageUnavailable: It may or may not be stored.
+        """
+        return await self.queue.producer.enqueue_spec(self.spec(*args, **kwargs))
+
+    async def call(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Have a worker make the call, and wait for its result (30 s; see ``options(wait=...)``).
+
+        Raises:
+            JobFailed: It failed for good.
+            JobCancelled: It was cancelled.
+            WaitTimeout: No result in time; the job goes on.
+            TypeError, SerializationError, StorageUnavailable: As :meth:`enqueue`.
+        """
+        return await self.queue.producer.call_spec(self.spec(*args, **kwargs))
+
+    def handle(self, job: Job) -> Any:
+        """Make the call that a job describes."""
+        return self._signature.call(self._function, job.payload)
+
+
+class _Signature:
+    """Turns arguments into a map of parameter name to value, and back."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._signature = inspect.signature(function)
+        parameters = self._signature.parameters.values()
+        kinds = {parameter.kind for parameter in parameters}
+        self._names = tuple(parameter.name for parameter in parameters)
+        self._simple = kinds <= {
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            inspect.Parameter.KEYWORD_ONLY,
+        }
+
+    def to_payload(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        return dict(self._signature.bind(*args, **kwargs).arguments)
+
+    def call(self, function: Callable[..., Any], payload: Any) -> Any:
+        if not isinstance(payload, dict):
+            raise TypeError(
+                f"the payload must be a map of parameter name to value, not {payload!r:.80}"
+            )
+        values = cast("dict[str, Any]", payload)
+        if self._simple:
+            return function(**values)
+        unknown = values.keys() - set(self._names)
+        if unknown:
+            raise TypeError(f"unexpected arguments: {', '.join(sorted(map(str, unknown)))}")
+        bound = inspect.BoundArguments(self._signature, OrderedDict(values))
+        return function(*bound.args, **bound.kwargs)

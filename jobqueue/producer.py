@@ -1,0 +1,338 @@
+"""The producing side: enqueue, wait, cancel, look."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final, TypeVar, Unpack
+
+from jobqueue.batcher import Batcher, batches
+from jobqueue.errors import ConfigurationError, JobNotFound, SerializationError, WaitTimeout
+from jobqueue.events import EventStream
+from jobqueue.hooks import HookEvent, Hooks
+from jobqueue.ids import check_name, new_job_id, new_token
+from jobqueue.job import JobInfo
+from jobqueue.options import (
+    DEFAULT_WAIT,
+    UNSET,
+    JobOptions,
+    QueueOptions,
+    Seconds,
+    due_ms,
+    to_ms,
+)
+from jobqueue.outcome import cancellation, encode_error
+from jobqueue.receipt import CallOptions, JobSpec, Receipt
+from jobqueue.registry import Registry
+from jobqueue.replies import Replies, Wait
+from jobqueue.serde import Serde, SerdeSet
+from jobqueue.spec import encode_spec
+from jobqueue.states import TERMINAL, CancelResult, EnqueueStatus, EventType, TtlResult
+from jobqueue.storage.base import MAX_BATCH, Enqueued, NewJob, Storage, StoredResult
+from jobqueue.storage.url import storage_from
+from jobqueue.views import job_info, local_event, result_of
+
+R = TypeVar("R")
+
+
+class Producer:
+    """Enqueues jobs into one queue of a storage, and waits for their results.
+
+    Opens on first use. One producer serves one event loop; after that loop has ended (as between
+    two ``asyncio.run``), it opens anew in the next.
+
+    Args:
+        storage: A storage or its URL; ``None`` for ``$JOBQUEUE_URL``, else SQLite in this folder.
+        queue: The queue's name.
+        serde: ``"msgpack"``, ``"json"`` or a :class:`~jobqueue.serde.Serde`.
+        options: The queue's options.
+        registry: Job types whose options apply here, in place of ``options``.
+        hooks: Hooks to call. Default: none.
+    """
+
+    def __init__(
+        self,
+        storage: Storage | str | None = None,
+        queue: str = "default",
+        *,
+        serde: str | Serde = "msgpack",
+        options: QueueOptions | None = None,
+        registry: Registry | None = None,
+        hooks: Hooks | None = None,
+    ) -> None:
+        self.queue: Final = check_name(queue, "the queue's name")
+        self.storage = storage_from(storage)
+        self.serdes: Final = SerdeSet(serde)
+        self._registry = registry or Registry(options or QueueOptions())
+        self._hooks = hooks or Hooks()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = asyncio.Lock()
+
+    # -- life cycle ------------------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        return self._loop is not None
+
+    async def open(self) -> None:
+        """Connect. Happens by itself on first use; idempotent.
+
+        Raises:
+            ConfigurationError: The storage cannot work as it is set up, or the producer is in use
+                in another event loop.
+            StorageUnavailable: It cannot be reached.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is loop:
+            return
+        if self._loop is not None:
+            self._leave_dead_loop(self._loop)
+        async with self._lock:
+            if self._loop is None:
+                await self.storage.open()
+                self._replies = Replies(self.storage, self.queue)
+                self._batcher = Batcher[NewJob, Enqueued](self._send, _size_of, MAX_BATCH)
+                self._loop = loop
+
+    def _leave_dead_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not loop.is_closed():
+            raise ConfigurationError(
+                f"queue {self.queue!r} is open in another event loop: use SyncQueue from other "
+                "threads, or a Queue object for each loop"
+            )
+        self.storage = self.storage.twin()
+        self._lock = asyncio.Lock()
+        self._loop = None
+
+    async def close(self) -> None:
+        """Send what is on its way and let go of everything. Idempotent."""
+        async with self._lock:
+            if self._loop is None:
+                return
+            await self._batcher.flushed()
+            await self._replies.close()
+            await self.storage.close()
+            self._loop = None
+
+    async def __aenter__(self) -> Producer:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    # -- enqueue ---------------------------------------------------------------------------------
+
+    async def enqueue(
+        self, name: str, payload: Any = None, **options: Unpack[CallOptions]
+    ) -> Receipt[Any]:
+        """Store a job and return at once. Costs one round trip, shared with concurrent calls.
+
+        Args:
+            name: Its job type.
+            payload: What the handler gets; anything that the serde can hold.
+            options: See :class:`~jobqueue.options.JobOptions`.
+
+        Raises:
+            TypeError: An option of the wrong type; nothing is stored.
+            ValueError: An option out of range; nothing is stored.
+            SerializationError: The payload cannot be serialised or is too large; nothing is stored.
+            StorageUnavailable: It may or may not be stored. Enqueue again with the same ``id``.
+        """
+        return await self.enqueue_spec(JobSpec(name, payload, JobOptions(**options)))
+
+    async def enqueue_spec(self, spec: JobSpec[R]) -> Receipt[R]:
+        """Like :meth:`enqueue`, for a job that has been put together before."""
+        job = self._new_job(spec)
+        if self._loop is not asyncio.get_running_loop():
+            await self.open()
+        answer = await self._batcher.submit(job)
+        await self._tell_enqueued(job, answer)
+        return Receipt(self, job.id, answer)
+
+    async def enqueue_many(self, specs: Iterable[JobSpec[R]]) -> list[Receipt[R]]:
+        """Store many jobs; the receipts come in the same order. 500 jobs share a round trip.
+
+        Raises:
+            TypeError, ValueError, SerializationError: One of them is not as it must be; none is
+                stored.
+            StorageUnavailable: Some, all or none may be stored.
+        """
+        jobs = [self._new_job(spec) for spec in specs]
+        await self.open()
+        answers: list[Enqueued] = []
+        for batch in batches(jobs, _size_of, MAX_BATCH):
+            answers += await self._send(batch)
+        for job, answer in zip(jobs, answers, strict=True):
+            await self._tell_enqueued(job, answer)
+        return [Receipt(self, job.id, answer) for job, answer in zip(jobs, answers, strict=True)]
+
+    async def enqueue_and_wait(
+        self, name: str, payload: Any = None, **options: Unpack[CallOptions]
+    ) -> Any:
+        """Store a job and wait for its result; an id that has a result is answered with that.
+
+        Args:
+            name: Its job type.
+            payload: What the handler gets.
+            options: See :class:`~jobqueue.options.JobOptions`; ``wait`` is 30 s by default.
+
+        Raises:
+            JobFailed: It failed for good.
+            JobCancelled: It was cancelled.
+            WaitTimeout: No result within ``wait``; the job goes on.
+            TypeError, ValueError, SerializationError, StorageUnavailable: As :meth:`enqueue`.
+        """
+        return await self.call_spec(JobSpec(name, payload, JobOptions(**options)))
+
+    async def call_spec(self, spec: JobSpec[R]) -> R:
+        """Like :meth:`enqueue_and_wait`, for a job that has been put together before."""
+        await self.open()
+        job = self._new_job(spec, reply_to=self._replies.address)
+        await self._replies.subscribe()
+        wait_option = spec.options.wait
+        with self._replies.waiting(job.id) as wait:
+            answer = await self._batcher.submit(job)
+            await self._tell_enqueued(job, answer)
+            if answer.state in TERMINAL and answer.status is not EnqueueStatus.QUEUED:
+                if answer.value is not None:
+                    return self.open_result(job.id, StoredResult(answer.state, answer.value))
+                return await self.result(job.id)
+            wait.stored = True
+            return await self._ending(wait, DEFAULT_WAIT if wait_option is UNSET else wait_option)
+
+    async def _send(self, jobs: list[NewJob]) -> list[Enqueued]:
+        return await self.storage.enqueue(self.queue, jobs)
+
+    def _new_job(self, spec: JobSpec[Any], reply_to: str | None = None) -> NewJob:
+        name = check_name(spec.name, "the job's name")
+        options = self._registry.options_of(name).override(spec.options)
+        payload = self.serdes.dumps(spec.payload, f"the payload of {name!r}")
+        limit = self._registry.options.max_payload
+        if len(payload) > limit:
+            raise SerializationError(
+                f"the payload of {name!r} has {len(payload)} bytes, max_payload is {limit}: "
+                "store large data elsewhere and pass its address"
+            )
+        own_id = options.id is UNSET
+        return NewJob(
+            id=new_job_id() if options.id is UNSET else options.id,
+            name=name,
+            spec=encode_spec(payload, self.serdes.default.name, options),
+            delay_ms=0 if options.delay is UNSET else to_ms(options.delay, "delay"),
+            due_ms=0 if options.run_at is UNSET else due_ms(options.run_at),
+            ttl_ms=0 if options.result_ttl is UNSET else to_ms(options.result_ttl, "result_ttl"),
+            request="" if own_id else new_token(),
+            reply_to=reply_to,
+        )
+
+    async def _tell_enqueued(self, job: NewJob, answer: Enqueued) -> None:
+        if answer.status is EnqueueStatus.QUEUED and self._hooks.wanted(EventType.ENQUEUED):
+            await self._hooks.emit(
+                local_event(HookEvent, EventType.ENQUEUED, job.id, job.name, self.queue, attempt=0)
+            )
+
+    # -- results ---------------------------------------------------------------------------------
+
+    async def result(self, id: str, *, wait: Seconds | None = None) -> Any:
+        """The result of a job, as soon as there is one.
+
+        Args:
+            id: The job.
+            wait: Seconds to wait at most. Default: as long as it takes.
+
+        Raises:
+            JobNotFound: No such id, or its time to live is over.
+            JobFailed: It failed for good.
+            JobCancelled: It was cancelled.
+            WaitTimeout: There is none within ``wait``; the job goes on.
+        """
+        check_name(id, "id")
+        if wait is not None:
+            to_ms(wait, "wait")
+        await self.open()
+        ending = await self._stored_result(id)
+        if ending.state in TERMINAL:
+            return self.open_result(id, ending)
+        await self._replies.subscribe()
+        with self._replies.waiting(id) as waiting:
+            ending = await self._stored_result(id, self._replies.address)
+            if ending.state in TERMINAL:
+                return self.open_result(id, ending)
+            waiting.stored = True
+            return await self._ending(waiting, wait)
+
+    async def _stored_result(self, id: str, reply_to: str | None = None) -> StoredResult:
+        (ending,) = await self.storage.results(self.queue, [id], reply_to)
+        if ending is None:
+            raise JobNotFound(id)
+        return ending
+
+    async def _ending(self, waiting: Wait, wait: Seconds | None) -> Any:
+        limit: AbstractContextManager[None] | Any = nullcontext()
+        seconds = None if wait is None else to_ms(wait, "wait") / 1000
+        if seconds is not None:
+            limit = asyncio.timeout(seconds)
+        try:
+            async with limit:
+                ending = await waiting.ending
+        except TimeoutError:
+            raise WaitTimeout(waiting.id, seconds or 0.0) from None
+        return self.open_result(waiting.id, ending)
+
+    def open_result(self, id: str, ending: StoredResult) -> Any:
+        """The value of a job that has ended, or the error that says why there is none."""
+        return result_of(id, ending, self.serdes)
+
+    # -- look and change -------------------------------------------------------------------------
+
+    async def get(self, id: str) -> JobInfo | None:
+        """All that is stored about a job, or ``None``."""
+        check_name(id, "id")
+        await self.open()
+        (stored,) = await self.storage.get(self.queue, [id])
+        return None if stored is None else job_info(stored, self.queue, self.serdes, self._registry)
+
+    async def cancel(self, id: str) -> CancelResult:
+        """Cancel a job that waits; ask a running one to stop.
+
+        Returns:
+            ``cancelled``: it will not run (again). ``running``: a stop has been requested.
+            ``finished``: it had ended before. ``not_found``: no such id.
+        """
+        check_name(id, "id")
+        await self.open()
+        ttl_ms = self._registry.options.result_ttl_ms
+        value = encode_error(cancellation("cancelled on request"))
+        (answer,) = await self.storage.cancel(self.queue, [id], ttl_ms, value)
+        return answer
+
+    async def set_result_ttl(self, id: str, seconds: Seconds) -> TtlResult:
+        """Forget a finished job that many seconds from now.
+
+        Returns:
+            ``updated``, ``not_found`` or ``not_finished``.
+        """
+        check_name(id, "id")
+        ttl_ms = to_ms(seconds, "seconds")
+        await self.open()
+        (answer,) = await self.storage.set_result_ttl(self.queue, [id], ttl_ms)
+        return answer
+
+    async def counts(self) -> dict[str, int]:
+        """The exact number of jobs in each state, every state present."""
+        await self.open()
+        counts = await self.storage.counts(self.queue)
+        return {str(state): number for state, number in counts.items()}
+
+    def events(self) -> EventStream:
+        """Every worker's and producer's events from now on, for ``async for`` (or ``async with``).
+
+        A hint for people and dashboards: events may be lost.
+        """
+        return EventStream(self)
+
+
+def _size_of(job: NewJob) -> int:
+    return len(job.spec)

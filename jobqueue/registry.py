@@ -1,0 +1,132 @@
+"""Which handler runs which job type, and what holds for a job once all options are merged."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from jobqueue.errors import ConfigurationError
+from jobqueue.ids import check_name
+from jobqueue.job import Job
+from jobqueue.options import NO_OPTIONS, UNSET, JobOptions, Policy, QueueOptions, to_ms
+from jobqueue.retry import ErrorTypes, Narrowing
+from jobqueue.spec import Spec
+
+JobFunction: TypeAlias = Callable[[Job], Any]
+
+NO_NARROWING = Narrowing()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handler:
+    """What runs the jobs of one name.
+
+    Attributes:
+        call: Takes the job; a coroutine function, or a plain one that runs in a thread.
+        is_async: Which of the two.
+        options: Options of the job type.
+        narrowing: Errors that are never, or alone, retried.
+    """
+
+    call: JobFunction
+    is_async: bool
+    options: JobOptions = NO_OPTIONS
+    narrowing: Narrowing = NO_NARROWING
+
+
+def make_handler(
+    call: JobFunction,
+    options: JobOptions = NO_OPTIONS,
+    *,
+    is_async: bool | None = None,
+    give_up_on: ErrorTypes = (),
+    retry_on: ErrorTypes = (),
+) -> Handler:
+    """A handler for a function of one job.
+
+    Raises:
+        TypeError: It is not callable.
+    """
+    if not callable(call):
+        raise TypeError(f"a handler must be a function, not {call!r}")
+    if is_async is None:
+        is_async = inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(
+            getattr(call, "__call__", None)  # noqa: B004 - an object whose __call__ is async
+        )
+    narrowing = Narrowing(give_up_on=give_up_on, retry_on=retry_on)
+    return Handler(call=call, is_async=is_async, options=options, narrowing=narrowing)
+
+
+class Registry:
+    """The handlers of one queue, and the queue's own options as the last layer."""
+
+    def __init__(self, options: QueueOptions) -> None:
+        self.options = options
+        self._handlers: dict[str, Handler] = {}
+        self._fallback: Handler | None = None
+
+    def add(self, name: str | None, handler: Handler) -> None:
+        """Register a handler; without a name, for every name that has none of its own.
+
+        Raises:
+            ConfigurationError: The name is taken.
+        """
+        if name is None:
+            if self._fallback is not None:
+                raise ConfigurationError("a handler for all other names is registered already")
+            self._fallback = handler
+            return
+        if check_name(name, "the job type's name") in self._handlers:
+            raise ConfigurationError(
+                f"a handler for {name!r} is registered already: give one of them another name, "
+                'such as @queue.job(name="...")'
+            )
+        self._handlers[name] = handler
+
+    def find(self, name: str) -> Handler | None:
+        """The handler of a name, or the one for all others, or ``None``."""
+        return self._handlers.get(name, self._fallback)
+
+    def options_of(self, name: str) -> JobOptions:
+        """The options of a job type; none for a name that is not known here."""
+        handler = self._handlers.get(name)
+        return NO_OPTIONS if handler is None else handler.options
+
+    @property
+    def names(self) -> list[str]:
+        """The registered names; ``*`` stands for all others."""
+        return sorted(self._handlers) + (["*"] if self._fallback else [])
+
+    def policy(self, name: str, spec: Spec | None, ttl_ms: int) -> Policy:
+        """What holds for one job: its own spec, else its job type, else the queue.
+
+        Args:
+            name: The job's name.
+            spec: Its spec, or ``None`` when that cannot be read.
+            ttl_ms: The time to live that is stored with it, or 0.
+        """
+        handler = self.find(name)
+        own = NO_OPTIONS if handler is None else handler.options
+        queue = self.options
+        timeout_ms = None if spec is None else spec.timeout_ms
+        if timeout_ms is None:
+            seconds = queue.timeout if own.timeout is UNSET else own.timeout
+            timeout_ms = 0 if seconds is None else to_ms(seconds, "timeout")
+        if not ttl_ms:
+            seconds = queue.result_ttl if own.result_ttl is UNSET else own.result_ttl
+            ttl_ms = to_ms(seconds, "result_ttl")
+        max_attempts = None if spec is None else spec.max_attempts
+        if max_attempts is None:
+            max_attempts = queue.max_attempts if own.max_attempts is UNSET else own.max_attempts
+        retry = None if spec is None else spec.retry
+        if retry is None:
+            retry = queue.retry if own.retry is UNSET else own.retry
+        return Policy(
+            max_attempts=max_attempts,
+            retry=retry,
+            narrowing=NO_NARROWING if handler is None else handler.narrowing,
+            timeout_ms=timeout_ms or None,
+            result_ttl_ms=ttl_ms,
+        )

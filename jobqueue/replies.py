@@ -1,0 +1,156 @@
+"""Who waits for which job: one subscription a process, however many calls are waiting.
+
+A message is a hint. The stored state is the truth: it is asked for after a reconnect, when a
+message carries no value, and every second for whatever still waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final, TypeAlias
+
+from jobqueue.errors import JobNotFound, JobQueueError, StorageError
+from jobqueue.ids import new_token
+from jobqueue.states import TERMINAL
+from jobqueue.storage.base import Message, Reply, Storage, StoredResult, Subscription, replies
+
+logger = logging.getLogger("jobqueue")
+
+RECHECK_EVERY: Final = 1.0
+"""Seconds; the longest that a lost message can hold up a caller."""
+_RECHECK_AT_ONCE: Final = 100
+
+Ending: TypeAlias = "asyncio.Future[StoredResult]"
+
+
+@dataclass(slots=True, eq=False)
+class Wait:
+    """One caller that waits for one job."""
+
+    id: str
+    ending: Ending
+    stored: bool = False
+    """The job is known to be stored, so that not finding it means that it is gone."""
+    since: float = field(default=0.0)
+
+
+class Replies:
+    """The callers of this process that wait for jobs of one queue."""
+
+    def __init__(self, storage: Storage, queue: str) -> None:
+        self.address: Final = new_token()
+        self._storage = storage
+        self._queue = queue
+        self._waits: dict[str, set[Wait]] = {}
+        self._subscription: Subscription | None = None
+        self._lock = asyncio.Lock()
+        self._rechecker: asyncio.Task[None] | None = None
+        self._fetchers: set[asyncio.Task[None]] = set()
+
+    async def subscribe(self) -> None:
+        """Make sure that replies are heard, before the first job carries this address.
+
+        Raises:
+            StorageUnavailable: They cannot be.
+        """
+        if self._subscription is not None:
+            return
+        async with self._lock:
+            if self._subscription is None:
+                topic = replies(self.address)
+                self._subscription = await self._storage.listen(self._queue, topic, self._hear)
+
+    @contextmanager
+    def waiting(self, id: str) -> Generator[Wait]:
+        """Wait for a job; leaving takes nothing from others who wait for it."""
+        loop = asyncio.get_running_loop()
+        wait = Wait(id, loop.create_future(), since=loop.time())
+        self._waits.setdefault(id, set()).add(wait)
+        if self._rechecker is None:
+            self._rechecker = loop.create_task(self._recheck(), name="jobqueue-recheck")
+        try:
+            yield wait
+        finally:
+            others = self._waits.get(id)
+            if others is not None:
+                others.discard(wait)
+                if not others:
+                    del self._waits[id]
+            if not wait.ending.done():
+                wait.ending.cancel()
+            elif not wait.ending.cancelled():
+                wait.ending.exception()  # seen, even if the caller has left by another way
+
+    def _hear(self, messages: Sequence[Message] | None) -> None:
+        if messages is None:
+            self._fetch(list(self._waits))
+            return
+        large: list[str] = []
+        for message in messages:
+            if isinstance(message, Reply) and message.id in self._waits:
+                if message.value is None:
+                    large.append(message.id)
+                else:
+                    self._end(message.id, StoredResult(message.state, message.value))
+        if large:
+            self._fetch(large)
+
+    def _end(self, id: str, ending: StoredResult | None) -> None:
+        for wait in self._waits.get(id, ()):
+            if wait.ending.done():
+                continue
+            if ending is not None:
+                wait.ending.set_result(ending)
+            elif wait.stored:
+                wait.ending.set_exception(JobNotFound(id))
+
+    def _fetch(self, ids: list[str]) -> None:
+        task = asyncio.create_task(self._look(ids), name="jobqueue-fetch")
+        self._fetchers.add(task)
+        task.add_done_callback(self._fetchers.discard)
+
+    async def _look(self, ids: Iterable[str]) -> None:
+        """Ask the storage; what it cannot say now, the next round asks again."""
+        remaining = iter(ids)
+        with contextlib.suppress(JobQueueError):
+            while batch := list(islice(remaining, _RECHECK_AT_ONCE)):
+                answers = await self._storage.results(self._queue, batch, self.address)
+                for id, answer in zip(batch, answers, strict=True):
+                    if answer is None or answer.state in TERMINAL:
+                        self._end(id, answer)
+
+    async def _recheck(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waits:
+            await asyncio.sleep(RECHECK_EVERY)
+            before = loop.time() - RECHECK_EVERY / 2
+            old = [
+                id
+                for id, waits in self._waits.items()
+                if any(wait.stored and wait.since < before for wait in waits)
+            ]
+            await self._look(old)
+        self._rechecker = None
+
+    async def close(self) -> None:
+        """Stop listening. Callers that still wait get a ``StorageError``."""
+        tasks = [*self._fetchers, *([self._rechecker] if self._rechecker else [])]
+        self._rechecker = None
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        for waits in self._waits.values():
+            for wait in waits:
+                if not wait.ending.done():
+                    error = StorageError(f"the queue was closed while job {wait.id!r} was awaited")
+                    wait.ending.set_exception(error)
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            await subscription.close()

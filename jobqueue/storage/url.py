@@ -1,0 +1,85 @@
+"""From a URL to a storage. Each storage's libraries load only when it is used."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from jobqueue.errors import ConfigurationError
+from jobqueue.storage.base import Storage
+
+DEFAULT_URL: Final = "sqlite:///jobqueue.db"
+ENVIRONMENT: Final = "JOBQUEUE_URL"
+_REDIS: Final = frozenset({"redis", "rediss", "unix", "valkey", "valkeys"})
+
+
+def storage_from(where: Storage | str | None) -> Storage:
+    """The storage for a URL; a storage is returned as it is.
+
+    Args:
+        where: ``None`` for ``$JOBQUEUE_URL``, and without it ``sqlite:///jobqueue.db``.
+
+    Raises:
+        ConfigurationError: Unknown scheme, malformed URL, or a package that is not installed.
+        TypeError: Something else altogether.
+    """
+    if where is None:
+        where = os.environ.get(ENVIRONMENT) or DEFAULT_URL
+    if isinstance(where, Storage):
+        return where
+    if not isinstance(where, str):  # pyright: ignore[reportUnnecessaryIsInstance] - users are not always typed
+        raise TypeError(f"storage must be a URL or a Storage, not {type(where).__name__}")
+    scheme = where.partition(":")[0].lower()
+    if scheme in _REDIS:
+        return _redis(where)
+    if scheme == "sqlite":
+        return _sqlite(where)
+    if scheme == "memory":
+        return _memory(where)
+    raise ConfigurationError(
+        f"the storage URL {_shown(where)!r} has no known scheme: use memory://, "
+        "sqlite:///path/to/file.db, redis://HOST:PORT/DB, rediss://, unix://, valkey:// or "
+        "valkeys://"
+    )
+
+
+def _shown(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}***@{rest.rpartition('@')[2]}" if "@" in rest else url
+
+
+def _memory(url: str) -> Storage:
+    from jobqueue.storage.memory import MemoryStorage
+
+    parts = urlsplit(url)
+    if not url.lower().startswith("memory://") or parts.path not in ("", "/"):
+        raise ConfigurationError(f"{url!r} is malformed: use memory:// or memory://NAME")
+    return MemoryStorage(unquote(parts.netloc) or None)
+
+
+def _sqlite(url: str) -> Storage:
+    path = unquote(urlsplit(url).path.removeprefix("/")) if url.startswith("sqlite:///") else ""
+    if not path or path.endswith("/"):
+        raise ConfigurationError(
+            f"{url!r} is malformed: use sqlite:///relative.db or sqlite:////absolute/path.db"
+        )
+    try:
+        from jobqueue.storage.sqlite import SQLiteStorage
+    except ImportError as error:
+        raise ConfigurationError(
+            f"this Python was built without SQLite ({error}): install the sqlite3 module, or use "
+            "a redis:// URL"
+        ) from error
+    return SQLiteStorage(path)
+
+
+def _redis(url: str) -> Storage:
+    try:
+        from jobqueue.storage.redis import RedisStorage
+    except ImportError as error:
+        raise ConfigurationError(
+            f"the package for Redis is missing or too old ({error}): "
+            "pip install 'redis[hiredis]>=8.0.1'"
+        ) from error
+    return RedisStorage(url)

@@ -1,0 +1,115 @@
+"""``Worker``: one process's share of the work on one or several queues."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import anyio
+
+from jobqueue.consumer import Consumer
+from jobqueue.errors import ConfigurationError
+from jobqueue.maintenance import Promoter, Pruner, Reaper
+from jobqueue.options import check_count
+
+if TYPE_CHECKING:
+    from jobqueue.queue import Queue
+
+_LOOK_EVERY = 0.05
+
+
+class Worker:
+    """Serves queues in this process: a consumer and the maintenance of each.
+
+    An async context manager: it works inside the block and stops gracefully at its end.
+
+    Args:
+        queues: At least one. Each has slots and connections of its own, so that none waits for
+            another.
+        concurrency: Jobs at a time for each queue. Default: each queue's own.
+    """
+
+    def __init__(self, *queues: Queue, concurrency: int | None = None) -> None:
+        if not queues:
+            raise ConfigurationError("a worker needs at least one queue: Worker(queue)")
+        if len({id(queue) for queue in queues}) < len(queues):
+            raise ConfigurationError("a worker was given the same queue twice")
+        if concurrency is not None:
+            check_count(concurrency, "concurrency", maximum=100_000)
+        self.queues = queues
+        self._consumers = [_consumer(queue, concurrency) for queue in queues]
+        self._stack: AsyncExitStack | None = None
+
+    @property
+    def active_count(self) -> int:
+        """Jobs that run here now."""
+        return sum(consumer.active_count for consumer in self._consumers)
+
+    @property
+    def worker_ids(self) -> list[str]:
+        """The name of this worker in each queue."""
+        return [consumer.worker_id for consumer in self._consumers]
+
+    async def __aenter__(self) -> Worker:
+        async with AsyncExitStack() as stack:
+            for queue in self.queues:
+                # Handlers may use the queue too; what that opened, the worker closes.
+                if not queue.producer.is_open:
+                    stack.push_async_callback(queue.close)
+            for queue, consumer in zip(self.queues, self._consumers, strict=True):
+                await _start_maintenance(queue, stack)
+                await consumer.start()
+            # All stop at the same time, so that a stop takes one grace period, not one a queue.
+            stack.push_async_callback(self._stop_consumers)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        stack, self._stack = self._stack, None
+        if stack is not None:
+            with anyio.CancelScope(shield=True):
+                await stack.aclose()
+
+    async def _stop_consumers(self) -> None:
+        await asyncio.gather(*(consumer.stop() for consumer in self._consumers))
+
+    async def run(self) -> None:
+        """Work until cancelled; then stop gracefully."""
+        async with self:
+            await anyio.sleep_forever()
+
+    async def run_until_empty(self) -> None:
+        """Work until nothing is queued and nothing runs here; then stop.
+
+        What is scheduled for later, or waits for its retry, stays for the next worker.
+        """
+        async with self:
+            while self.active_count or await self._is_something_queued():  # noqa: ASYNC110 - no event tells when other processes have emptied it
+                await asyncio.sleep(_LOOK_EVERY)
+
+    async def _is_something_queued(self) -> bool:
+        counts = [await queue.counts() for queue in self.queues]
+        return any(count["queued"] for count in counts)
+
+
+def _consumer(queue: Queue, concurrency: int | None) -> Consumer:
+    return Consumer(
+        queue.storage,
+        queue.registry,
+        queue.name,
+        serde=queue.serdes,
+        hooks=queue.hooks,
+        worker_id=queue.worker_id,
+        concurrency=concurrency,
+    )
+
+
+async def _start_maintenance(queue: Queue, stack: AsyncExitStack) -> None:
+    if not queue.options.maintenance:
+        return
+    reaper = Reaper(queue.storage, queue.name, registry=queue.registry, hooks=queue.hooks)
+    await stack.enter_async_context(reaper)
+    for service in (Promoter(queue.storage, queue.name), Pruner(queue.storage, queue.name)):
+        service.start()
+        stack.push_async_callback(service.stop)
