@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import TypeAlias
 
 import pytest
 
 from jobqueue.storage.base import Storage
-from tests.support.backends import Backend, BackendEntry, entries
+from tests.support.backends import Backend, BackendEntry, MakeStorage, entries
 from tests.support.clock import ManualClock
 from tests.support.servers import NoServerFound, ServerNotStarted, ServerPool
-
-MakeStorage: TypeAlias = Callable[[], Awaitable[Storage]]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,6 +29,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "leaves_keys(pattern, reason): the test leaves keys on the server that match the regular "
         "expression and break the rules for keys, for this reason",
     )
+    config.addinivalue_line(
+        "markers", "storages(*kinds): only for storages of these kinds (memory, sqlite, redis)"
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -44,6 +44,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     wanted = tuple(metafunc.config.getoption("--storage"))
     if wanted:
         columns = [entry for entry in columns if entry.label.startswith(wanted)]
+    for marker in metafunc.definition.iter_markers("storages"):
+        columns = [entry for entry in columns if entry.kind in marker.args]
     metafunc.parametrize("backend", columns, ids=lambda entry: entry.label, indirect=True)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from jobqueue.outcome import Outcome
 from jobqueue.states import CancelResult, EventType, JobState
-from jobqueue.storage.base import CancelRequested, Storage
+from jobqueue.storage.base import CONTROL, CancelRequested, Storage
 from tests.support.clock import ManualClock
 from tests.support.jobs import (
     HOUR,
@@ -35,7 +35,7 @@ from tests.support.jobs import (
     stored,
 )
 from tests.support.listening import (
-    listening_to_control,
+    listening,
     listening_to_events,
     listening_to_replies,
 )
@@ -167,7 +167,7 @@ async def test_a_running_job_goes_on_and_is_asked_to_stop(storage: Storage) -> N
 async def test_the_request_to_stop_is_told_for_running_jobs_only(storage: Storage) -> None:
     await enqueue(storage, "a", "b", "waits")
     await claim(storage, 2)
-    async with listening_to_control(storage) as inbox, listening_to_events(storage) as events:
+    async with listening(storage, CONTROL) as inbox, listening_to_events(storage) as events:
         await cancel(storage, "waits", "a", "unknown")
         await cancel(storage, "b")
         assert await inbox.wait_for(2) == [CancelRequested("a"), CancelRequested("b")]

@@ -7,9 +7,11 @@ import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 
+import pytest
+
 from jobqueue.states import EventType, JobState
 from jobqueue.storage.base import MAX_BATCH, MAX_CLAIM_BYTES, Claim, Storage
-from tests.conftest import MakeStorage
+from tests.support.backends import Backend, MakeStorage
 from tests.support.clock import ManualClock
 from tests.support.jobs import (
     HOUR,
@@ -391,13 +393,32 @@ async def test_a_job_cancelled_before_the_claim_wakes_nobody_for_nothing(
         assert ids(await waiter.claims()) == ["b"]
 
 
-async def test_a_waiting_claim_can_be_asked_again_with_its_token(storage: Storage) -> None:
-    task = asyncio.create_task(claim(storage, token="t", block_ms=BLOCK))
-    await asyncio.sleep(0.02)
+async def test_a_repeated_claim_does_not_wait(storage: Storage) -> None:
     await enqueue(storage, "a")
-    first = await task
+    first = await claim(storage, token="t", block_ms=BLOCK)
     assert ids(first) == ["a"]
+    started = time.monotonic()
     assert await claim(storage, token="t", block_ms=BLOCK) == first
+    assert time.monotonic() - started < SOON
+
+
+async def test_a_job_behind_many_cancelled_ones_is_claimed_at_once(storage: Storage) -> None:
+    for part in range(5):
+        names = [f"{part}/{n}" for n in range(500)]
+        await enqueue(storage, *names)
+        await cancel(storage, *names)
+    await enqueue(storage, "a")
+    assert ids(await claim(storage, 1)) == ["a"]
+    assert await claim(storage) == []
+
+
+@pytest.mark.storages("redis")
+async def test_a_claim_may_wait_longer_than_a_command_may_take(backend: Backend) -> None:
+    backend.url += "?socket_timeout=0.5"
+    async with backend.handle() as storage:
+        started = time.monotonic()
+        assert await claim(storage, block_ms=1_200) == []
+        assert time.monotonic() - started >= 1.1
 
 
 async def test_a_claim_keeps_its_lease_in_the_time_of_the_storage(

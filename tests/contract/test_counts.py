@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jobqueue.states import JobState
 from jobqueue.storage.base import Storage
-from tests.conftest import MakeStorage
+from tests.support.backends import MakeStorage
 from tests.support.clock import ManualClock
 from tests.support.jobs import (
     HOUR,

@@ -8,7 +8,7 @@ import pytest
 
 from jobqueue.states import CancelResult, EnqueueStatus, EventType, JobState
 from jobqueue.storage.base import INLINE_BYTES, Enqueued, Storage
-from tests.conftest import MakeStorage
+from tests.support.backends import MakeStorage
 from tests.support.clock import ManualClock
 from tests.support.jobs import (
     HOUR,

@@ -7,7 +7,7 @@ import pytest
 from jobqueue.outcome import Outcome
 from jobqueue.states import CancelResult, EnqueueStatus, JobState, TtlResult
 from jobqueue.storage.base import Claim, Enqueued, Reply, Storage
-from tests.conftest import MakeStorage
+from tests.support.backends import MakeStorage
 from tests.support.clock import ManualClock
 from tests.support.jobs import (
     HOUR,

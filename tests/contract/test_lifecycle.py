@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
 
@@ -199,6 +201,19 @@ async def test_a_file_that_is_no_queue_is_refused(tmp_path, content: bytes) -> N
     with pytest.raises(ConfigurationError):
         await SQLiteBackend(tmp_path).handle().open()
     assert file.read_bytes() == content
+
+
+async def test_a_database_of_something_else_is_refused(tmp_path) -> None:
+    file = tmp_path / "jobs.db"
+    with closing(sqlite3.connect(file)) as other:
+        other.execute("CREATE TABLE jobs (title TEXT)")
+        other.execute("INSERT INTO jobs VALUES ('of somebody else')")
+        other.commit()
+    with pytest.raises(ConfigurationError):
+        await SQLiteBackend(tmp_path).handle().open()
+    with closing(sqlite3.connect(file)) as other:
+        assert other.execute("SELECT * FROM jobs").fetchall() == [("of somebody else",)]
+        assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("jobs",)]
 
 
 # -- leaving -------------------------------------------------------------------------------------

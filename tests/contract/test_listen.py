@@ -14,7 +14,7 @@ from jobqueue.storage.base import (
     StorageEvent,
     replies,
 )
-from tests.conftest import MakeStorage
+from tests.support.backends import MakeStorage
 from tests.support.jobs import (
     QUEUE,
     cancel,
@@ -27,7 +27,6 @@ from tests.support.jobs import (
 from tests.support.listening import (
     Inbox,
     listening,
-    listening_to_control,
     listening_to_events,
     listening_to_replies,
 )
@@ -97,7 +96,7 @@ async def test_every_listener_hears_everything(make_storage: MakeStorage) -> Non
 async def test_a_topic_hears_nothing_of_the_others(storage: Storage) -> None:
     async with (
         listening_to_events(storage) as events,
-        listening_to_control(storage) as control,
+        listening(storage, CONTROL) as control,
         listening_to_replies(storage, "here") as here,
         listening_to_replies(storage, "her") as prefix,
         listening_to_replies(storage, "*") as glob,

@@ -6,7 +6,7 @@ import asyncio
 
 from jobqueue.states import EventType, JobState
 from jobqueue.storage.base import Claim, Storage
-from tests.conftest import MakeStorage
+from tests.support.backends import MakeStorage
 from tests.support.clock import ManualClock
 from tests.support.jobs import (
     HOUR,

@@ -7,7 +7,7 @@ import pytest
 from jobqueue.outcome import Outcome
 from jobqueue.states import EnqueueStatus, JobState, TtlResult
 from jobqueue.storage.base import INLINE_BYTES, Reply, Storage, StoredJob, StoredResult
-from tests.conftest import MakeStorage
+from tests.support.backends import MakeStorage
 from tests.support.clock import ManualClock
 from tests.support.jobs import (
     HOUR,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -13,6 +13,8 @@ from tests.support.keys import find_faults
 from tests.support.servers import ServerBinary, ServerPool, find_servers
 
 Clock: TypeAlias = Callable[[], int]
+MakeStorage: TypeAlias = Callable[[], Awaitable[Storage]]
+"""What the fixture ``make_storage`` gives."""
 
 
 class Backend(ABC):
@@ -117,17 +119,20 @@ class BackendEntry:
     """A column of the matrix: how to make the backend, without making it yet."""
 
     label: str
+    kind: str
     make: Callable[[Path, ServerPool], Backend]
 
 
 def entries() -> list[BackendEntry]:
     """Every column, in order: the storages without a server, then each server of this machine."""
     return [
-        BackendEntry("memory", lambda folder, servers: MemoryBackend()),
-        BackendEntry("sqlite", lambda folder, servers: SQLiteBackend(folder)),
+        BackendEntry("memory", "memory", lambda folder, servers: MemoryBackend()),
+        BackendEntry("sqlite", "sqlite", lambda folder, servers: SQLiteBackend(folder)),
         *(_server_entry(binary) for binary in find_servers()),
     ]
 
 
 def _server_entry(binary: ServerBinary) -> BackendEntry:
-    return BackendEntry(binary.label, lambda folder, servers: RedisBackend(servers.get(binary).url))
+    return BackendEntry(
+        binary.label, "redis", lambda folder, servers: RedisBackend(servers.get(binary).url)
+    )

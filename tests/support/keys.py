@@ -2,22 +2,34 @@
 
 A key without a time to live stays for ever, so each has to be one of those that may: the fixed keys
 of a queue, and jobs that have not ended. A job that has not ended must not have a time to live: it
-would vanish without having run.
+would vanish without having run. And each job is where its state says, and is counted once.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from jobqueue.states import TERMINAL
+from jobqueue.states import TERMINAL, JobState
 
-FIXED_KEYS: Final = re.compile(
-    rb"\Ajq:\{.*\}:(ready|priority|delayed|leases|workers|counts|fence|finished:[a-z]+)\Z",
-    re.DOTALL,
+QUEUE_KEY: Final = re.compile(rb"\A(jq:\{[^{}]*\}:)(.*)\Z", re.DOTALL)
+FIXED: Final = re.compile(
+    rb"\A(ready|priority|delayed|leases|workers|counts|listeners|finished:[a-z]+)\Z"
 )
-JOB_KEY: Final = re.compile(rb"\Ajq:\{.*?\}:job:", re.DOTALL)
+
+
+@dataclass
+class _Queue:
+    """The keys of one queue, without their common prefix."""
+
+    prefix: bytes
+    keys: list[bytes] = field(default_factory=list)
+
+    def key(self, name: bytes) -> bytes:
+        return self.prefix + name
 
 
 def find_faults(admin: Any, allowed: Sequence[str]) -> list[str]:
@@ -25,24 +37,66 @@ def find_faults(admin: Any, allowed: Sequence[str]) -> list[str]:
 
     Args:
         admin: A client of redis-py, not asyncio, that does not decode.
-        allowed: Regular expressions of keys that are exempt.
+        allowed: Regular expressions of keys to which the rules for single keys do not apply.
     """
     exempt = [re.compile(pattern.encode(), re.DOTALL) for pattern in allowed]
-    keys = [key for key in admin.keys("*") if not any(rule.search(key) for rule in exempt)]
-    return [fault for key in keys if (fault := _fault(admin, key))]
+    queues: defaultdict[bytes, list[bytes]] = defaultdict(list)
+    faults: list[str] = []
+    for key in admin.keys("*"):
+        match = QUEUE_KEY.match(key)
+        if match is not None:
+            queues[match[1]].append(match[2])
+        elif not any(rule.search(key) for rule in exempt):
+            faults.append(f"{key!r} belongs to no queue")
+    for prefix, names in queues.items():
+        faults += _faults_of(admin, _Queue(prefix, names), exempt)
+    return faults
 
 
-def _fault(admin: Any, key: bytes) -> str | None:
-    lives_for_ever = admin.pttl(key) == -1
-    if JOB_KEY.match(key) and admin.type(key) == b"hash":
+def _faults_of(admin: Any, queue: _Queue, exempt: list[re.Pattern[bytes]]) -> Iterator[str]:
+    states: dict[bytes, JobState] = {}
+    for name in queue.keys:
+        key = queue.key(name)
+        if any(rule.search(key) for rule in exempt):
+            continue
+        lives_for_ever = admin.pttl(key) == -1
+        if not name.startswith(b"job:"):
+            if lives_for_ever and not FIXED.match(name):
+                yield f"{key!r} has no time to live"
+            continue
         state = admin.hget(key, "state")
         if state is None:
-            return f"{key!r} is a job without a state"
-        if lives_for_ever and state.decode() in TERMINAL:
-            return f"{key!r} is {state.decode()} and has no time to live"
-        if not lives_for_ever and state.decode() not in TERMINAL:
-            return f"{key!r} is {state.decode()} and has a time to live"
-        return None
-    if lives_for_ever and not FIXED_KEYS.match(key):
-        return f"{key!r} has no time to live"
-    return None
+            yield f"{key!r} is a job without a state"
+            continue
+        states[name.removeprefix(b"job:")] = JobState(state.decode())
+        if lives_for_ever == (state.decode() in TERMINAL):
+            yield f"{key!r} is {state.decode()} and has {'no' if lives_for_ever else 'a'} TTL"
+    yield from _misplaced(admin, queue, states)
+
+
+def _misplaced(admin: Any, queue: _Queue, states: dict[bytes, JobState]) -> Iterator[str]:
+    """Jobs that are not where their state says, and numbers that are not theirs."""
+    lists = [b"ready", *(name for name in queue.keys if name.startswith(b"inbox:"))]
+    ready = {id for name in lists for id in admin.lrange(queue.key(name), 0, -1)}
+    delayed = set(admin.zrange(queue.key(b"delayed"), 0, -1))
+    leases = set(admin.zrange(queue.key(b"leases"), 0, -1))
+    by_state: defaultdict[JobState, set[bytes]] = defaultdict(set)
+    for id, state in states.items():
+        by_state[state].add(id)
+    # A pointer in a list is no permission, so it may outlive its job; the indexes may not.
+    if lost := by_state[JobState.QUEUED] - ready:
+        yield f"{queue.prefix!r}: queued, and nowhere to be claimed from: {lost}"
+    if delayed != by_state[JobState.SCHEDULED] | by_state[JobState.RETRYING]:
+        yield f"{queue.prefix!r}: delayed holds {delayed}, the states are {states}"
+    if leases != by_state[JobState.RUNNING]:
+        yield f"{queue.prefix!r}: leases holds {leases}, the states are {states}"
+    numbers = Counter(states.values())
+    for state in JobState:
+        if state in TERMINAL:
+            index = set(admin.zrange(queue.key(b"finished:" + state.encode()), 0, -1))
+            if lost := by_state[state] - index:
+                yield f"{queue.prefix!r}: {state.value}, and not in the index: {lost}"
+        else:
+            counted = int(admin.hget(queue.key(b"counts"), state.value) or 0)
+            if counted != numbers[state]:
+                yield f"{queue.prefix!r}: {numbers[state]} {state.value}, counted as {counted}"
