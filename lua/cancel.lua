@@ -5,6 +5,7 @@
 --   delayed             zset    scheduled and retrying ids by due time
 --   counts              hash    exact numbers, and the fence counter
 --   finished_cancelled  zset    cancelled ids by expiry
+--   stale               set     ids with a pointer in the list that no longer counts
 --   listeners           zset    who hears events, by the time until which
 --   events              channel
 --   control             channel on which workers hear of cancel requests
@@ -21,7 +22,8 @@
 --   cancelled
 -- include: clock counts events replies finished
 local job, delayed, counts, finished_cancelled = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local listeners, events_channel, control, reply_prefix = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local stale, listeners, events_channel, control = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local reply_prefix = KEYS[9]
 local now = now_ms(ARGV[1])
 local default_ttl_ms, value, inline_bytes = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local answers, requested, entries, reply_batches = {}, {}, {}, {}
@@ -38,7 +40,7 @@ local function end_waiting(id, key, found)
   redis.call('HDEL', key, 'reply_to', 'due_ms')
   redis.call('PEXPIRE', key, ttl_ms)
   if state == 'queued' then
-    redis.call('HSET', key, 'stale_pointer', 1)
+    redis.call('SADD', stale, id)
   else
     redis.call('ZREM', delayed, id)
   end

@@ -9,6 +9,7 @@
 --   leases     zset    running ids by deadline
 --   workers    zset    workers by the time until which they count as alive
 --   claimed    string  token, first fence and ids of this worker's last claim
+--   stale      set     ids with a pointer in the list that no longer counts
 --   counts     hash    exact numbers, and the fence counter
 --   listeners  zset    who hears events, by the time until which
 --   events     channel
@@ -26,8 +27,8 @@
 --   started
 -- include: clock counts events delayed
 local job, ready, inbox, delayed, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local workers, claimed, counts, listeners = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
-local events_channel = KEYS[10]
+local workers, claimed, stale, counts = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local listeners, events_channel = KEYS[10], KEYS[11]
 local now = now_ms(ARGV[1])
 local worker, wanted, lease_ms = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[5])
 local max_bytes = tonumber(ARGV[6])
@@ -62,7 +63,7 @@ end
 
 promote(job, delayed, ready, counts, now, PROMOTED_AT_MOST)
 
-local ids, rows, size, looked = {}, {}, 0, 0
+local ids, rows, taken, size, looked = {}, {}, {}, 0, 0
 
 -- Take from one list, head first, until there is enough; what is looked at leaves the list.
 local function take(list)
@@ -71,15 +72,15 @@ local function take(list)
     local used = 0
     for _, id in ipairs(pointers) do
       local found = id ~= '' and read(id) or {}
-      if found[1] == 'queued' then
+      if found[1] == 'queued' and not taken[id] then
         if #ids > 0 and size + #found[2] > max_bytes then
           size = max_bytes
           break
         end
         size = size + #found[2]
-        ids[#ids + 1], rows[#rows + 1] = id, found
-      elseif found[1] == 'cancelled' then
-        redis.call('HDEL', job .. id, 'stale_pointer')
+        ids[#ids + 1], rows[#rows + 1], taken[id] = id, found, true
+      elseif id ~= '' then
+        redis.call('SREM', stale, id)
       end
       used = used + 1
     end

@@ -6,6 +6,7 @@
 --   delayed             zset    scheduled and retrying ids by due time
 --   counts              hash    exact numbers, and the fence counter
 --   finished_cancelled  zset    cancelled ids by expiry
+--   stale               set     ids with a pointer in the list that no longer counts
 --   listeners           zset    who hears events, by the time until which
 --   events              channel
 -- ARGV
@@ -18,19 +19,24 @@
 --   enqueued
 -- include: clock counts events replies delayed
 local job, ready, delayed, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local finished_cancelled, listeners, events_channel = KEYS[5], KEYS[6], KEYS[7]
+local finished_cancelled, stale, listeners, events_channel = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local now = now_ms(ARGV[1])
 local inline_bytes = tonumber(ARGV[2])
 
 local answers, pointers, due_entries = {}, {}, {}
 local changes = { queued = 0, scheduled = 0 }
 local events = events_begin(listeners, now)
+local some_are_stale = redis.call('EXISTS', stale) == 1
 
 local function answer(status, state, value)
   answers[#answers + 1] = { status, state, value }
 end
 
 local function store(key, at)
+  if some_are_stale and redis.call('SREM', stale, ARGV[at]) == 1 then
+    -- The pointer of a cancelled predecessor would give this job a place ahead of its turn.
+    redis.call('LREM', ready, 1, ARGV[at])
+  end
   local id, name, delay_ms, due_ms = ARGV[at], ARGV[at + 1], ARGV[at + 3], tonumber(ARGV[at + 4])
   if delay_ms ~= '0' then
     due_ms = now + tonumber(delay_ms)
@@ -60,18 +66,13 @@ end
 
 for at = 3, #ARGV, 8 do
   local key = job .. ARGV[at]
-  local found = redis.call('HMGET', key, 'state', 'request', 'stale_pointer', 'reply_to')
+  local found = redis.call('HMGET', key, 'state', 'request', 'reply_to')
   local state = found[1]
   if not state then
     store(key, at)
   elseif (found[2] or '') == ARGV[at + 6] then
     answer('queued', state, false)
   elseif state == 'cancelled' then
-    -- A pointer of the cancelled job may still wait in the list: it would give the new one a place
-    -- further ahead than is due to it.
-    if found[3] then
-      redis.call('LREM', ready, 1, ARGV[at])
-    end
     redis.call('DEL', key)
     redis.call('ZREM', finished_cancelled, ARGV[at])
     store(key, at)
@@ -80,7 +81,7 @@ for at = 3, #ARGV, 8 do
       and (redis.call('HGET', key, 'value') or '')
     answer(state == 'completed' and 'completed' or 'duplicate', state, value)
   else
-    replies_remember(key, found[4] or '', ARGV[at + 7])
+    replies_remember(key, found[3] or '', ARGV[at + 7])
     answer('duplicate', state, false)
   end
 end

@@ -6,14 +6,15 @@
 --   finished_cancelled  zset
 -- ARGV
 --   1  injected time in ms, or ''
---   2  ids at most, for each state
+--   2  ids at most
 -- RETURNS
 --   how many were dropped
 -- include: clock
 local now = now_ms(ARGV[1])
 local dropped = 0
 for i = 1, 3 do
-  local ids = redis.call('ZRANGEBYSCORE', KEYS[i], '-inf', now, 'LIMIT', 0, ARGV[2])
+  local limit = tonumber(ARGV[2]) - dropped
+  local ids = redis.call('ZRANGEBYSCORE', KEYS[i], '-inf', now, 'LIMIT', 0, limit)
   if #ids > 0 then
     dropped = dropped + redis.call('ZREM', KEYS[i], unpack(ids))
   end

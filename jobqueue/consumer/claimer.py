@@ -16,7 +16,7 @@ from jobqueue.storage.base import MAX_BATCH, Claim, ClaimRequest, Storage
 logger = logging.getLogger("jobqueue")
 
 BLOCK_MS: Final = 5_000
-"""Longest wait of one claim; finite, so that a failover or a lost connection is noticed."""
+"""Longest wait of one claim, which is also a sign of life."""
 _UNBLOCK_EVERY: Final = 0.02
 
 

@@ -17,7 +17,7 @@ from jobqueue.states import TERMINAL, JobState
 
 QUEUE_KEY: Final = re.compile(rb"\A(jq:\{[^{}]*\}:)(.*)\Z", re.DOTALL)
 FIXED: Final = re.compile(
-    rb"\A(ready|priority|delayed|leases|workers|counts|listeners|finished:[a-z]+)\Z"
+    rb"\A(ready|priority|delayed|leases|workers|counts|stale|listeners|finished:[a-z]+)\Z"
 )
 
 
@@ -86,6 +86,8 @@ def _misplaced(admin: Any, queue: _Queue, states: dict[bytes, JobState]) -> Iter
     # A pointer in a list is no permission, so it may outlive its job; the indexes may not.
     if lost := by_state[JobState.QUEUED] - ready:
         yield f"{queue.prefix!r}: queued, and nowhere to be claimed from: {lost}"
+    if lost := set(admin.smembers(queue.key(b"stale"))) - ready:
+        yield f"{queue.prefix!r}: stale, and not in the list any more: {lost}"
     if delayed != by_state[JobState.SCHEDULED] | by_state[JobState.RETRYING]:
         yield f"{queue.prefix!r}: delayed holds {delayed}, the states are {states}"
     if leases != by_state[JobState.RUNNING]:

@@ -336,10 +336,10 @@ class MemoryQueue:
         found = Counter(row.job.state for row in self._jobs.values())
         return {state: found[state] for state in JobState}
 
-    def prune(self, now: int) -> int:
+    def prune(self, now: int, limit: int | None = None) -> int:
         """Forget what has expired. Every verb starts with it, so nobody ever sees such a job."""
         pruned = 0
-        while self._expiring and self._expiring[0][0] <= now:
+        while self._expiring and self._expiring[0][0] <= now and pruned != limit:
             _, id = heapq.heappop(self._expiring)
             row = self._jobs.get(id)
             if row is not None and row.job.state in TERMINAL and row.job.expires_ms <= now:

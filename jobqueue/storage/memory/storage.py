@@ -151,9 +151,8 @@ class MemoryStorage(Storage):
             return self._use(queue).promote(self._clock(), limit)
 
     async def prune(self, queue: str, limit: int) -> int:
-        """As the port says; there is never more than the verbs before it have left."""
         with self._space.lock:
-            return self._use(queue).prune(self._clock())
+            return self._use(queue).prune(self._clock(), limit)
 
     async def cancel(
         self, queue: str, ids: Sequence[str], ttl_ms: int, value: bytes

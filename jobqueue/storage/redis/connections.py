@@ -26,6 +26,8 @@ from jobqueue.storage.redis.scripts import Script, load
 COMMAND_TIMEOUT: Final = 10.0
 """Seconds without an answer after which a connection counts as dead."""
 CONNECT_TIMEOUT: Final = 5.0
+MAX_BLOCK_MS: Final = 5_000
+"""Longest BLMOVE; finite, so that a failover or a lost connection is noticed."""
 POOL_SIZE: Final = 16
 _RETRY_DELAYS: Final = (0.02, 0.1, 0.3, 0.7)
 """Seconds between the tries of one call; jitter of half of it on top. Longer outages are the
@@ -157,7 +159,11 @@ class Blocker:
         self._url = url
         self._commands = commands
         self._client_id: int | None = None
-        blocking = {**settings, "redis_connect_func": self._connected}
+        blocking = {
+            **settings,
+            "redis_connect_func": self._connected,
+            "socket_timeout": MAX_BLOCK_MS / 1000 + COMMAND_TIMEOUT,
+        }
         self._redis = _client(blocking, 1)
         self._blocked = False
         self.wanted = False
@@ -171,7 +177,7 @@ class Blocker:
     async def claim(
         self, keys: QueueKeys, worker: str, arguments: Sequence[Any], block_ms: int
     ) -> Any:
-        """Wait up to ``block_ms`` (0: not at all), then run the claim script."""
+        """Wait up to ``block_ms`` (0: not at all) or 5 s, then run the claim script."""
         script = load("claim")
         names = [keys.named(key, worker) for key in script.keys]
         with translated(self._url):
@@ -186,7 +192,7 @@ class Blocker:
                     keys.named("inbox", worker),
                     "LEFT",
                     "RIGHT",
-                    block_ms / 1000,
+                    min(block_ms, MAX_BLOCK_MS) / 1000,
                 )
                 pipeline.execute_command("EVALSHA", script.sha, len(names), *names, *arguments)
                 moved, answer = await pipeline.execute(raise_on_error=False)

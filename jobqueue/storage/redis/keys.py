@@ -31,6 +31,7 @@ class QueueKeys:
             "finished_completed": prefix + b"finished:completed",
             "finished_failed": prefix + b"finished:failed",
             "finished_cancelled": prefix + b"finished:cancelled",
+            "stale": prefix + b"stale",
             "listeners": prefix + b"listeners",
             "events": prefix + b"events",
             "control": prefix + b"control",

@@ -56,6 +56,7 @@ class RedisStorage(Storage):
         self._keys: dict[str, QueueKeys] = {}
         self._blockers: dict[tuple[str, str], Blocker] = {}
         self._next_due: dict[tuple[str, str], float] = {}
+        self._last_token: dict[tuple[str, str], str] = {}
         self._commands: Commands | None = None
         self._listener: Listener | None = None
 
@@ -83,6 +84,7 @@ class RedisStorage(Storage):
         self._commands = self._listener = None
         blockers, self._blockers = list(self._blockers.values()), {}
         self._next_due.clear()
+        self._last_token.clear()
         for blocker in blockers:
             await blocker.close()
         if listener is not None:
@@ -136,6 +138,9 @@ class RedisStorage(Storage):
         )
         give_up_at = time.monotonic() + request.block_ms / 1000
         blocker.wanted = True
+        if self._last_token.get(place) == request.token:
+            self._next_due.pop(place, None)  # what that claim brought is there already
+        self._last_token[place] = request.token
         while True:
             block_ms = self._block_ms(place, give_up_at)
             next_due, more, jobs = await blocker.claim(keys, request.worker, arguments, block_ms)
@@ -165,6 +170,7 @@ class RedisStorage(Storage):
         return max(1, round((until - now) * 1000))
 
     async def unblock(self, queue: str, worker: str) -> None:
+        self._use(queue)
         blocker = self._blockers.get((queue, worker))
         if blocker is not None:
             blocker.wanted = False
@@ -214,7 +220,7 @@ class RedisStorage(Storage):
 
     async def prune(self, queue: str, limit: int) -> int:
         commands, keys = self._use(queue)
-        return await commands.call("prune", keys, [self._now, min(limit, 5000)])
+        return await commands.call("prune", keys, [self._now, limit])
 
     async def cancel(
         self, queue: str, ids: Sequence[str], ttl_ms: int, value: bytes
@@ -257,6 +263,7 @@ class RedisStorage(Storage):
     async def leave(self, queue: str, worker: str) -> None:
         await self._forget(queue, worker, None)
         self._next_due.pop((queue, worker), None)
+        self._last_token.pop((queue, worker), None)
         blocker = self._blockers.pop((queue, worker), None)
         if blocker is not None:
             await blocker.close()
