@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 from jobqueue.job import Event
-from jobqueue.storage.base import EVENTS, Message, StorageEvent, Subscription
+from jobqueue.storage.base import EVENTS, Message, Storage, StorageEvent, Subscription
 from jobqueue.views import event_of
-
-if TYPE_CHECKING:
-    from jobqueue.producer import Producer
 
 logger = logging.getLogger("jobqueue")
 
@@ -25,19 +22,22 @@ class EventStream:
 
     Listening begins with the first step, or, to be sure that nothing is missed in between, with
     ``async with queue.events() as events:``, which also stops it.
+
+    Args:
+        open_storage: Gives the queue's storage, open.
+        queue: The queue's name.
     """
 
-    def __init__(self, producer: Producer) -> None:
-        self._producer = producer
+    def __init__(self, open_storage: Callable[[], Awaitable[Storage]], queue: str) -> None:
+        self._open_storage = open_storage
+        self._queue = queue
         self._events: asyncio.Queue[Event] = asyncio.Queue(BUFFER)
         self._subscription: Subscription | None = None
 
     async def __aenter__(self) -> EventStream:
         if self._subscription is None:
-            await self._producer.open()
-            self._subscription = await self._producer.storage.listen(
-                self._producer.queue, EVENTS, self._hear
-            )
+            storage = await self._open_storage()
+            self._subscription = await storage.listen(self._queue, EVENTS, self._hear)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -64,4 +64,4 @@ class EventStream:
             if self._events.full():
                 self._events.get_nowait()
                 logger.warning("an event was dropped: the reader of events() is too slow")
-            self._events.put_nowait(event_of(message, self._producer.queue))
+            self._events.put_nowait(event_of(message, self._queue))

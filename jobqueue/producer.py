@@ -331,7 +331,11 @@ class Producer:
 
         A hint for people and dashboards: events may be lost.
         """
-        return EventStream(self)
+        return EventStream(self._open_storage, self.queue)
+
+    async def _open_storage(self) -> Storage:
+        await self.open()
+        return self.storage
 
 
 def _size_of(job: NewJob) -> int:
