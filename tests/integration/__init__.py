@@ -1,0 +1,1 @@
+"""Producer, consumer, worker and queue as a user runs them, on every storage, in real processes."""
