@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -17,6 +19,10 @@ from jobqueue.storage.sqlite.schema import BUSY_SECONDS, WAL_BYTES, connect, ope
 
 _log: Final = logging.getLogger(__name__)
 _T = TypeVar("_T")
+
+_BUSY_MS: Final = int(BUSY_SECONDS * 1000)
+_FIRST_PAUSE_SECONDS: Final = 0.0002
+_LAST_PAUSE_SECONDS: Final = 0.004
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,7 @@ class Connection:
 
         Source: https://www.sqlite.org/wal.html#walresetbug
         """
-        self._sql.execute("BEGIN IMMEDIATE")
+        self._lock()
         try:
             self._copier.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         finally:
@@ -150,7 +156,7 @@ class Connection:
             answer = self._read(unless)
             if answer is not None:
                 return answer
-        self._sql.execute("BEGIN IMMEDIATE")
+        self._lock()
         try:
             answer = work(Transaction(self._sql, self._clock()))
             self._sql.execute("COMMIT")
@@ -159,6 +165,29 @@ class Connection:
             raise
         self._committed()
         return answer
+
+    def _lock(self) -> None:
+        """Begin a transaction with the write lock.
+
+        SQLite's own waiting sleeps longer and longer, up to a tenth of a second: whoever has just
+        come gets the lock before those who have waited, some for seconds.
+        """
+        give_up_at = time.monotonic() + BUSY_SECONDS
+        pause = _FIRST_PAUSE_SECONDS
+        self._sql.execute("PRAGMA busy_timeout = 0")
+        try:
+            while True:
+                try:
+                    self._sql.execute("BEGIN IMMEDIATE")
+                    return
+                except sqlite3.OperationalError as error:
+                    busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                    if not busy or time.monotonic() > give_up_at:
+                        raise
+                time.sleep(pause * random.uniform(0.5, 1.5))
+                pause = min(2 * pause, _LAST_PAUSE_SECONDS)
+        finally:
+            self._sql.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
 
     def _committed(self) -> None:
         self._on_commit()

@@ -87,35 +87,22 @@ def claim(tx: Transaction, name: str, request: ClaimRequest) -> list[Claim]:
     if not found:
         _sign_of_life(tx, queue, request.worker, request.lease_ms)
         return []
-    outbox = Outbox(tx, queue)
-    claims: list[Claim] = []
-    for _, id, job_name, spec, _, attempt, enqueued_ms, ttl_ms, cancel_requested, _ in found:
-        claims.append(
-            Claim(
-                id=id,
-                name=job_name,
-                spec=spec,
-                fence=queue.next_fence(),
-                attempt=attempt + 1,
-                enqueued_ms=enqueued_ms,
-                ttl_ms=ttl_ms,
-                cancel_requested=bool(cancel_requested),
-                worker=request.worker,
-            )
-        )
-        outbox.event(EventType.STARTED, id, job_name, attempt + 1, request.worker)
     keys = [row[0] for row in found]
+    claims = [_claim_of(row, queue.next_fence(), row[5] + 1, request.worker) for row in found]
     until_ms = tx.now_ms + request.lease_ms
     tx.sql.executemany(
         "UPDATE jobs SET state = 'running', fence = ?, attempt = ?, worker = ?, "
         "leased_until_ms = ?, started_ms = ? WHERE key = ?",
         [
-            (claim.fence, claim.attempt, request.worker, until_ms, tx.now_ms, key)
+            (claim.fence, claim.attempt, claim.worker, until_ms, tx.now_ms, key)
             for claim, key in zip(claims, keys, strict=True)
         ],
     )
     _note_claim(tx, queue, request, pack([claims[0].fence, keys]))
     queue.save(tx)
+    outbox = Outbox(tx, queue)
+    for claim in claims:
+        outbox.event(EventType.STARTED, claim.id, claim.name, claim.attempt, claim.worker)
     outbox.send()
     return claims
 
@@ -147,14 +134,14 @@ def _replay(tx: Transaction, queue: QueueRow, request: ClaimRequest) -> list[Cla
     statement = _CLAIM + "WHERE state = 'running' AND queue = ? AND key IN ({})"
     rows = {row[0]: row for row in select_in(tx, statement, (queue.key,), keys)}
     return [
-        _claim_of(row)
+        _claim_of(row, fence, row[5], request.worker)
         for fence, key in enumerate(keys, first_fence)
         if (row := rows.get(key)) is not None and row[4] == fence
     ]
 
 
-def _claim_of(row: Sequence[Any]) -> Claim:
-    _, id, name, spec, fence, attempt, enqueued_ms, ttl_ms, cancel_requested, worker = row
+def _claim_of(row: Sequence[Any], fence: int, attempt: int, worker: str) -> Claim:
+    _, id, name, spec, _, _, enqueued_ms, ttl_ms, cancel_requested, _ = row
     return Claim(
         id=id,
         name=name,
@@ -245,11 +232,12 @@ def recover(tx: Transaction, name: str, reaper: str, limit: int, lease_ms: int) 
     outbox = Outbox(tx, queue)
     claims: list[Claim] = []
     changes: list[tuple[object, ...]] = []
-    for key, id, job_name, spec, _, *rest, lost_by in found:
-        fence = queue.next_fence()
-        claims.append(_claim_of((key, id, job_name, spec, fence, *rest, lost_by)))
-        changes.append((fence, reaper, tx.now_ms + lease_ms, key))
-        outbox.event(EventType.STALLED, id, job_name, claims[-1].attempt, lost_by)
+    for row in found:
+        key, attempt, lost_by = row[0], row[5], row[9]
+        claim = _claim_of(row, queue.next_fence(), attempt, lost_by)
+        claims.append(claim)
+        changes.append((claim.fence, reaper, tx.now_ms + lease_ms, key))
+        outbox.event(EventType.STALLED, claim.id, claim.name, attempt, lost_by)
     tx.sql.executemany(
         "UPDATE jobs SET fence = ?, worker = ?, leased_until_ms = ? WHERE key = ?", changes
     )

@@ -18,7 +18,14 @@ from jobqueue.storage.sqlite.rows import (
 
 # Text of the statements rather than parameters, so that SQLite sees which partial index fits.
 _ENDED: Final = "state IN ('completed', 'failed', 'cancelled')"
-_ALIVE: Final = ("state = 'queued'", "state = 'running'", "state IN ('scheduled', 'retrying')")
+_COUNTS: Final = (
+    "SELECT 'queued', count(*) FROM jobs WHERE queue = :queue AND state = 'queued'",
+    "SELECT 'running', count(*) FROM jobs WHERE queue = :queue AND state = 'running'",
+    "SELECT state, count(*) FROM jobs WHERE queue = :queue "
+    "AND state IN ('scheduled', 'retrying') GROUP BY state",
+    f"SELECT state, count(*) FROM jobs WHERE queue = :queue AND {_ENDED} AND expires_ms > :now "
+    "GROUP BY state",
+)
 
 
 def get(tx: Transaction, name: str, ids: Sequence[str]) -> list[StoredJob | None]:
@@ -114,10 +121,7 @@ def counts(tx: Transaction, name: str) -> dict[JobState, int]:
     queue = find_queue(tx, name)
     if queue is None:
         return answer
-    for condition in (*_ALIVE, f"{_ENDED} AND expires_ms > :now"):
-        found = tx.sql.execute(
-            f"SELECT state, count(*) FROM jobs WHERE queue = :queue AND {condition} GROUP BY state",
-            {"queue": queue.key, "now": tx.now_ms},
-        )
+    for statement in _COUNTS:
+        found = tx.sql.execute(statement, {"queue": queue.key, "now": tx.now_ms})
         answer.update((JobState(state), number) for state, number in found)
     return answer
