@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -60,13 +61,21 @@ class Claimer:
         self._stopping = False
         self._task = asyncio.create_task(self._run(), name=f"jobqueue-claim-{self._queue}")
 
-    async def stop(self) -> None:
-        """Stop claiming. A claim under way is never cancelled: it is made to return, and what it
-        brought is refused."""
+    async def stop(self, seconds: float) -> None:
+        """Stop claiming.
+
+        A claim under way is not cancelled: it is made to return, and what it brought is refused.
+        Only a storage that does not answer for ``seconds`` is left alone; should it have handed out
+        jobs, their leases run out.
+        """
         self._stopping = True
+        give_up_at = time.monotonic() + seconds
         task, self._task = self._task, None
         while task is not None and not task.done():
-            if self._claiming:
+            if time.monotonic() > give_up_at:
+                logger.warning("the storage of %r does not answer; left it", self._queue)
+                task.cancel()
+            elif self._claiming:
                 try:
                     await self._storage.unblock(self._queue, self._worker)
                 except StorageError as error:

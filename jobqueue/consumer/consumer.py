@@ -144,10 +144,9 @@ class Consumer:
         with anyio.CancelScope(shield=True):
             seconds = self._options.grace_seconds if grace is None else grace
             deadline = time.monotonic() + seconds + _UNWIND + _LAST_WORDS
-            claiming = asyncio.create_task(self._claimer.stop())
+            claimer = asyncio.create_task(self._claimer.stop(seconds + _UNWIND))
             await self._finish_active(seconds)
-            await asyncio.wait([claiming], timeout=max(0.0, deadline - time.monotonic()))
-            claiming.cancel()
+            await claimer
             await self._let_go(max(0.1, deadline - time.monotonic()))
 
     async def __aenter__(self) -> Consumer:
