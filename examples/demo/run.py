@@ -1,0 +1,217 @@
+"""The demo: index the source of the standard library with two workers, and kill one half-way.
+
+Starts a producer and two workers as processes of their own, watches, kills, and then checks what
+came out against the files on disk. Exit code 0 only if not one file was lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import sys
+import time
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from processes import PRODUCER, WORKER, Process
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from app import Module
+
+    from jobqueue import JobInfo
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+FOLDER = REPOSITORY / ".demo"
+STALLED_AFTER = 60.0
+"""Seconds without progress after which the demo gives up."""
+LARGEST = 8
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
+
+
+class DemoFailed(Exception):
+    """The demo cannot go on; the message says why."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Index the standard library; kill a worker.")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--url", help="storage to use (default: SQLite, in the folder .demo)")
+    where.add_argument("--redis", action="store_true", help="start a Redis or Valkey server")
+    arguments = parser.parse_args()
+    if (arguments.url or "").startswith("memory:"):
+        parser.error("memory:// cannot be shared between processes; use sqlite:/// or redis://")
+
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir()
+    url = arguments.url or f"sqlite:///{quote(str(FOLDER / 'jobs.db'))}"
+    try:
+        with own_server() if arguments.redis else nullcontext(url) as url:
+            # Before the app is imported, here and in the processes that are started from here. A
+            # queue name of its own keeps this run apart from all others on a shared server.
+            os.environ["JOBQUEUE_URL"] = url
+            os.environ["DEMO_QUEUE"] = f"demo-{os.getpid()}-{time.time_ns()}"
+            return asyncio.run(demo())
+    except DemoFailed as error:
+        console.print(f"The demo failed: {error}", style="red", markup=False)
+    except KeyboardInterrupt:
+        console.print("Interrupted.")
+    return 1
+
+
+def own_server() -> AbstractContextManager[str]:
+    """A server for the time of the demo."""
+    sys.path.append(str(REPOSITORY))
+    from tests.support.servers import server
+
+    return server()
+
+
+async def demo() -> int:
+    from app import STDLIB, queue, source_files
+
+    files = source_files()
+    console.print(f"{len(files)} files below {STDLIB}, one job each, kept in {queue.storage.url}")
+    async with AsyncExitStack() as stack:
+        producer = start("producer", PRODUCER, stack)
+        victim = start("worker 1", WORKER, stack)
+        survivor = start("worker 2", WORKER, stack)
+        await stack.enter_async_context(queue)
+
+        await watch(len(files), producer, victim, survivor)
+        lost, redelivered = await check(files)
+        await ask_for_the_largest(files)
+
+        if survivor.stop() != 0:
+            raise ended(survivor)
+    for line in lost[:10]:
+        print("lost:", line)
+    found = len(files) - len(lost)
+    print(f"{len(files)} files, {found} results, {len(lost)} lost, {redelivered} redelivered")
+    return 1 if lost else 0
+
+
+def start(name: str, arguments: list[str], stack: AsyncExitStack) -> Process:
+    """A process that ends with the demo at the latest."""
+    process = Process(name, arguments, FOLDER)
+    stack.callback(process.stop)
+    return process
+
+
+async def watch(total: int, producer: Process, victim: Process, survivor: Process) -> None:
+    """Show how far it is, and kill one worker when half of the results are in."""
+    from app import LEASE, queue
+
+    working = [victim, survivor]
+    columns = ("indexing", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("indexing", total=total)
+        done, moved = 0, time.monotonic()
+        while done < total:
+            await asyncio.sleep(0.05)
+            counts = await queue.counts()
+            before, done = done, counts["completed"] + counts["failed"] + counts["cancelled"]
+            bar.update(task, completed=done)
+            if done != before:
+                moved = time.monotonic()
+            elif time.monotonic() - moved > STALLED_AFTER:
+                raise DemoFailed(f"no progress for {STALLED_AFTER:g} s at {done} of {total}")
+            if producer.code:
+                raise ended(producer)
+            for worker in working:
+                if worker.code is not None:
+                    raise ended(worker)
+            if victim in working and done >= total / 2:
+                working.remove(victim)
+                victim.kill()
+                console.print(
+                    f"{done} results are in: [bold]{victim.name} (process {victim.pid}) is killed "
+                    "with SIGKILL[/bold], in the middle of its jobs. Nobody starts it again; when "
+                    f"their lease of {LEASE:g} s runs out, {survivor.name} takes them over."
+                )
+
+
+def ended(process: Process) -> DemoFailed:
+    """A process that should still be running, or have ended well."""
+    return DemoFailed(
+        f"{process.name} ended with exit code {process.code}:\n{process.last_words()}"
+    )
+
+
+async def check(files: list[str]) -> tuple[list[str], int]:
+    """Compare the results with the files themselves.
+
+    Returns:
+        What is wrong with each file that has no right result, and how many jobs took more than one
+        attempt.
+    """
+    from app import STDLIB, job_id, queue
+
+    lost: list[str] = []
+    redelivered = 0
+    for path in files:
+        with (STDLIB / path).open("rb") as file:
+            lines = sum(1 for _ in file)
+        info = await queue.get(job_id(path))
+        if fault := fault_of(info, lines):
+            lost.append(f"{path}: {fault}")
+        if info is not None and info.attempt > 1:
+            redelivered += 1
+    return lost, redelivered
+
+
+def fault_of(info: JobInfo | None, lines: int) -> str:
+    """What is wrong with a job of a file that has so many lines; empty if nothing is."""
+    if info is None:
+        return "no job"
+    if info.state != "completed":
+        return f"{info.state}: {info.error}"
+    if info.result["lines"] != lines:
+        return f"the result says {info.result['lines']} lines, the file has {lines}"
+    return ""
+
+
+async def ask_for_the_largest(files: list[str]) -> None:
+    """Request and response: the same ids are answered with the stored results, new ones by running
+    the job once more."""
+    from app import STDLIB, index, job_id
+
+    largest = sorted(files, key=lambda path: (STDLIB / path).stat().st_size, reverse=True)[:LARGEST]
+    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
+    table.title = f"The {LARGEST} largest modules: await index.call(path)"
+    widths = {"module": 29, "lines": 5, "funcs": 5, "classes": 7, "stored": 8, "run anew": 8}
+    for heading, width in widths.items():
+        table.add_column(heading, justify="right", min_width=width, no_wrap=True)
+    table.columns[0].justify = "left"
+    table.add_column("longest function", no_wrap=True)
+    for path in largest:
+        start = time.perf_counter()
+        module: Module = await index.options(id=job_id(path)).call(path)
+        cached = time.perf_counter()
+        again: Module = await index.call(path)
+        fresh = time.perf_counter()
+        if again != module:
+            raise DemoFailed(f"{path}: {again} is not {module}")
+        longest = module["longest"]
+        table.add_row(
+            path,
+            str(module["lines"]),
+            str(module["functions"]),
+            str(module["classes"]),
+            f"{(cached - start) * 1000:.1f} ms",
+            f"{(fresh - cached) * 1000:.0f} ms",
+            f"{longest['lines']} lines: {longest['name']}" if longest else module["note"],
+        )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
