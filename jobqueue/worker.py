@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from jobqueue.backoff import Outage
 from jobqueue.consumer import Consumer
-from jobqueue.errors import ConfigurationError
+from jobqueue.errors import ConfigurationError, StorageUnavailable
 from jobqueue.maintenance import Promoter, Pruner, Reaper
 from jobqueue.options import check_count
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from jobqueue.queue import Queue
 
 _LOOK_EVERY = 0.05
+_QUIET_LOOKS = 2
 
 
 class Worker:
@@ -85,8 +87,28 @@ class Worker:
         What is scheduled for later, or waits for its retry, stays for the next worker.
         """
         async with self:
-            while self.active_count or await self._is_something_queued():  # noqa: ASYNC110 - no event tells when other processes have emptied it
-                await asyncio.sleep(_LOOK_EVERY)
+            await self.wait_until_empty()
+
+    async def wait_until_empty(self) -> None:
+        """Wait, while working, until nothing is queued and nothing runs here.
+
+        Goes on waiting while the storage is away. What is scheduled for later, or waits for its
+        retry, is not waited for.
+        """
+        outage = Outage()
+        quiet = 0
+        # A job whose claim is on its way back is neither queued nor here, so one look is not
+        # enough. And no event tells when other processes have emptied the queue.
+        while quiet < _QUIET_LOOKS:
+            delay = _LOOK_EVERY
+            try:
+                queued = await self._is_something_queued()
+                outage.over()
+                quiet = 0 if queued or self.active_count else quiet + 1
+            except StorageUnavailable:
+                quiet = 0
+                delay = outage.failed()
+            await asyncio.sleep(delay)
 
     async def _is_something_queued(self) -> bool:
         counts = [await queue.counts() for queue in self.queues]
