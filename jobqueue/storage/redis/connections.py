@@ -1,7 +1,9 @@
 """Connections: one pool for commands, one connection for each blocked claim.
 
 redis-py's defaults (a socket timeout of 5 s, ten silent retries of every command) would end a
-longer blocking call and repeat scripts behind our back, so every setting is said here.
+longer blocking call and repeat scripts behind our back, so every setting is said here. Time limits
+are ours as well: redis-py sends under ``asyncio.wait_for`` when it has a socket timeout, and that
+of Python 3.11 may swallow a cancellation, so that a task which was told to end never does.
 """
 
 from __future__ import annotations
@@ -54,11 +56,11 @@ def connection_settings(url: str) -> dict[str, Any]:
         "socket_keepalive": True,
         "retry": Retry(NoBackoff(), 0),
         "health_check_interval": 0,
-        "protocol": 2,
     }
     if settings.get("connection_class") and "path" in settings:
         del defaults["socket_keepalive"]
-    return defaults | settings
+    # Answers are read as bytes, in the older protocol, whatever a URL says.
+    return defaults | settings | {"protocol": 2, "decode_responses": False}
 
 
 def masked(url: str) -> str:
@@ -75,8 +77,9 @@ def masked(url: str) -> str:
 
 def _client(settings: Any, connections: int) -> Redis:
     """A client that owns a pool of so many connections, and waits for a free one."""
+    arguments: Any = {**settings, "socket_timeout": None}
     return Redis.from_pool(
-        BlockingConnectionPool(max_connections=connections, timeout=None, **settings)
+        BlockingConnectionPool(max_connections=connections, timeout=None, **arguments)
     )
 
 
@@ -93,6 +96,7 @@ class Commands:
     def __init__(self, url: str) -> None:
         self.url = masked(url)
         self.settings = connection_settings(url)
+        self.timeout: float = self.settings["socket_timeout"]
         self.redis = _client(self.settings, POOL_SIZE)
 
     async def close(self) -> None:
@@ -114,7 +118,8 @@ class Commands:
         with translated(self.url):
             for delay in (*_RETRY_DELAYS, None):
                 try:
-                    return await run_script(self.redis, script, names, arguments)
+                    async with asyncio.timeout(self.timeout):
+                        return await run_script(self.redis, script, names, arguments)
                 except RETRYABLE:
                     if delay is None:
                         raise
@@ -126,7 +131,14 @@ class Commands:
             pipeline: Any = self.redis.pipeline(transaction=False)
             for command in commands:
                 pipeline.execute_command(*command)
-            return await pipeline.execute()
+            async with asyncio.timeout(self.timeout):
+                return await pipeline.execute()
+
+    async def execute(self, *command: Any) -> Any:
+        """Run one command."""
+        with translated(self.url):
+            async with asyncio.timeout(self.timeout):
+                return await _execute(self.redis, *command)
 
 
 async def run_script(
@@ -162,7 +174,6 @@ class Blocker:
         blocking = {
             **settings,
             "redis_connect_func": self._connected,
-            "socket_timeout": MAX_BLOCK_MS / 1000 + COMMAND_TIMEOUT,
         }
         self._redis = _client(blocking, 1)
         self._blocked = False
@@ -182,7 +193,8 @@ class Blocker:
         names = [keys.named(key, worker) for key in script.keys]
         with translated(self._url):
             if block_ms <= 0:
-                return await run_script(self._redis, script, names, arguments)
+                async with asyncio.timeout(self._commands.timeout):
+                    return await run_script(self._redis, script, names, arguments)
             self._blocked = True
             try:
                 pipeline: Any = self._redis.pipeline(transaction=False)
@@ -195,12 +207,14 @@ class Blocker:
                     min(block_ms, MAX_BLOCK_MS) / 1000,
                 )
                 pipeline.execute_command("EVALSHA", script.sha, len(names), *names, *arguments)
-                moved, answer = await pipeline.execute(raise_on_error=False)
+                async with asyncio.timeout(MAX_BLOCK_MS / 1000 + self._commands.timeout):
+                    moved, answer = await pipeline.execute(raise_on_error=False)
             finally:
                 self._blocked = False
             if isinstance(answer, redis_errors.NoScriptError):
                 # Whatever BLMOVE moved waits in the inbox, where the script looks first.
-                return await run_script(self._redis, script, names, arguments)
+                async with asyncio.timeout(self._commands.timeout):
+                    return await run_script(self._redis, script, names, arguments)
             for reply in (moved, answer):
                 if isinstance(reply, Exception):
                     raise reply
@@ -209,8 +223,7 @@ class Blocker:
     async def unblock(self) -> None:
         """End a wait that is under way on the server."""
         if self._blocked and self._client_id is not None:
-            with translated(self._url):
-                await _execute(self._commands.redis, "CLIENT UNBLOCK", self._client_id)
+            await self._commands.execute("CLIENT UNBLOCK", self._client_id)
 
     async def close(self) -> None:
         """Close the connection."""

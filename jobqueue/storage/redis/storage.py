@@ -31,7 +31,6 @@ from jobqueue.storage.base import (
     Subscription,
 )
 from jobqueue.storage.redis.connections import Blocker, Commands, bare_connection, masked
-from jobqueue.storage.redis.errors import translated
 from jobqueue.storage.redis.keys import QueueKeys
 from jobqueue.storage.redis.listeners import EventListening
 from jobqueue.storage.redis.pubsub import Listener
@@ -70,9 +69,7 @@ class RedisStorage(Storage):
     async def _open(self) -> None:
         commands = Commands(self._full_url)
         try:
-            with translated(self.url):
-                info: dict[str, Any] = await commands.redis.info("server")  # pyright: ignore[reportUnknownMemberType]
-            _check_version(info, self.url)
+            _check_version(await commands.execute("INFO", "server"), self.url)
         except BaseException:
             await commands.close()
             raise
