@@ -1,4 +1,4 @@
-"""The oracle of the tests with several processes: a file to which each run of a handler is added."""
+"""The oracle of tests with several processes: a file to which each run of a handler is added."""
 
 from __future__ import annotations
 

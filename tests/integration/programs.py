@@ -43,7 +43,9 @@ async def wait_for(make_queue: MakeQueue, ready: Ready, id: str, wait: float) ->
         return [*await task, time.monotonic() - started]
 
 
-async def call(make_queue: MakeQueue, ready: Ready, payload: Any, id: str, wait: float) -> list[Any]:
+async def call(
+    make_queue: MakeQueue, ready: Ready, payload: Any, id: str, wait: float
+) -> list[Any]:
     """Enqueue and wait; the result or the error's code."""
     async with make_queue() as queue:
         await ready()
