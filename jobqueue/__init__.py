@@ -37,6 +37,8 @@ from jobqueue.retry import Exponential, Fixed, Immediate, Linear
 from jobqueue.serde import JsonSerde, MsgpackSerde, Serde
 from jobqueue.states import CancelResult, EnqueueStatus, EventType, JobState, TtlResult
 from jobqueue.storage.base import Storage
+from jobqueue.sync import SyncQueue
+from jobqueue.syncclient import SyncEventStream, SyncReceipt
 from jobqueue.worker import Worker
 
 if TYPE_CHECKING:
@@ -88,6 +90,9 @@ __all__ = [
     "Storage",
     "StorageError",
     "StorageUnavailable",
+    "SyncEventStream",
+    "SyncQueue",
+    "SyncReceipt",
     "TtlResult",
     "WaitTimeout",
     "Worker",

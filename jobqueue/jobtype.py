@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
 from jobqueue.job import Job
 from jobqueue.options import NO_OPTIONS, JobOptions
+from jobqueue.producer import Producer
 from jobqueue.receipt import CallOptions, JobSpec, Receipt
 
 if TYPE_CHECKING:
     from jobqueue.queue import Queue
+    from jobqueue.syncclient import SyncReceipt
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -85,6 +87,27 @@ class JobType(Generic[P, R]):
             TypeError, SerializationError, StorageUnavailable: As :meth:`enqueue`.
         """
         return await self.queue.producer.call_spec(self.spec(*args, **kwargs))
+
+    def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> SyncReceipt[R]:
+        """:meth:`enqueue` for any thread without an event loop, a sync handler's included.
+
+        Raises:
+            RuntimeError: An event loop runs in this thread, and would be blocked.
+            TypeError, SerializationError, StorageUnavailable: As :meth:`enqueue`.
+        """
+        spec = self.spec(*args, **kwargs)
+        return self.queue.sync_client.enqueue(f"{self.name}.enqueue", spec)
+
+    def call_sync(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """:meth:`call` for any thread without an event loop, a sync handler's included.
+
+        Raises:
+            RuntimeError: An event loop runs in this thread, and would be blocked.
+            JobFailed, JobCancelled, WaitTimeout: As :meth:`call`.
+            TypeError, SerializationError, StorageUnavailable: As :meth:`enqueue`.
+        """
+        spec = self.spec(*args, **kwargs)
+        return self.queue.sync_client.call(f"{self.name}.call", Producer.call_spec, spec)
 
     def handle(self, job: Job) -> Any:
         """Make the call that a job describes."""

@@ -18,6 +18,7 @@ from jobqueue.retry import Backoff, ErrorTypes
 from jobqueue.serde import Serde, SerdeSet
 from jobqueue.states import CancelResult, TtlResult
 from jobqueue.storage.base import Storage
+from jobqueue.syncclient import SyncClient
 from jobqueue.worker import Worker
 
 P = ParamSpec("P")
@@ -132,6 +133,7 @@ class Queue:
         self.producer = Producer(
             storage, name, serde=serde, registry=self.registry, hooks=self.hooks
         )
+        self.sync_client = SyncClient(lambda: self.storage, self._producer_on)
 
     @property
     def name(self) -> str:
@@ -145,6 +147,10 @@ class Queue:
     def serdes(self) -> SerdeSet:
         return self.producer.serdes
 
+    def _producer_on(self, storage: Storage) -> Producer:
+        serde = self.serdes.default
+        return Producer(storage, self.name, serde=serde, registry=self.registry, hooks=self.hooks)
+
     def __repr__(self) -> str:
         return f"<Queue {self.name!r} on {self.storage.url}>"
 
@@ -157,6 +163,7 @@ class Queue:
     async def close(self) -> None:
         """Send what is on its way and let go of everything. Idempotent."""
         await self.producer.close()
+        await self.sync_client.aclose()
 
     async def __aenter__(self) -> Queue:
         await self.open()

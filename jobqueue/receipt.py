@@ -92,5 +92,9 @@ class Receipt(Generic[R_co]):
         """What is stored about the job now, or ``None`` when it is forgotten."""
         return await self._source.get(self.id)
 
+    def through(self, source: ResultSource) -> Receipt[R_co]:
+        """The same receipt, asking another source."""
+        return Receipt(source, self.id, Enqueued(self.status, self.state, self._value))
+
     def __repr__(self) -> str:
         return f"<Receipt {self.id!r} {self.status} ({self.state})>"

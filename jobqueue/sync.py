@@ -1,0 +1,130 @@
+"""``SyncQueue``: a queue for scripts, Flask and Django, without ``await``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack
+
+from jobqueue.job import JobInfo
+from jobqueue.options import Seconds
+from jobqueue.producer import Producer
+from jobqueue.queue import Queue
+from jobqueue.receipt import CallOptions, JobSpec
+from jobqueue.states import CancelResult, TtlResult
+from jobqueue.storage.base import Storage
+from jobqueue.syncclient import SyncEventStream, SyncReceipt
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _arguments_of(
+    original: Callable[Concatenate[Any, P], None],
+) -> Callable[[Callable[..., None]], Callable[Concatenate[Any, P], None]]:
+    """Give a constructor the arguments of another one, for readers and type checkers."""
+
+    def decorate(function: Callable[..., None]) -> Callable[Concatenate[Any, P], None]:
+        function.__wrapped__ = original  # pyright: ignore[reportFunctionMemberAccess] - as functools.wraps
+        return function
+
+    return decorate
+
+
+class SyncQueue:
+    """A :class:`~jobqueue.Queue` for code without an event loop: the same calls, no ``await``.
+
+    Takes the arguments of :class:`~jobqueue.Queue`. May be used from any number of threads;
+    concurrent calls share round trips. Opens on first use, also after :meth:`close` and in a forked
+    child. Need not be closed: it keeps no program from ending.
+
+    A handler runs in a worker, which needs an event loop: ``jobqueue worker module:name.queue``.
+
+    Attributes:
+        queue: The queue itself, for a worker.
+        job, handler, on, after_execution: The decorators of that queue. Call and enqueue job types
+            with ``f.call_sync(...)`` and ``f.enqueue_sync(...)``.
+
+    Raises:
+        RuntimeError: From every call: an event loop runs in this thread, and would be blocked.
+        StorageError: From a call that waits while another thread closes the queue.
+    """
+
+    @_arguments_of(Queue.__init__)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.queue = Queue(*args, **options)
+        self.job = self.queue.job
+        self.handler = self.queue.handler
+        self.on = self.queue.on
+        self.after_execution = self.queue.after_execution
+        self._client = self.queue.sync_client
+
+    @property
+    def name(self) -> str:
+        return self.queue.name
+
+    @property
+    def storage(self) -> Storage:
+        return self.queue.storage
+
+    def __repr__(self) -> str:
+        return f"<SyncQueue {self.name!r} on {self.storage.url}>"
+
+    def open(self) -> None:
+        """Connect. Happens by itself on first use; idempotent."""
+        self._client.call("queue.open", Producer.open)
+
+    def close(self) -> None:
+        """Send what is on its way and let go of everything. Idempotent."""
+        self._client.close()
+
+    def __enter__(self) -> SyncQueue:
+        self.open()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def enqueue(
+        self, name: str, payload: Any = None, **options: Unpack[CallOptions]
+    ) -> SyncReceipt[Any]:
+        """Store a job and return at once. See :meth:`Producer.enqueue`."""
+        receipt = self._client.call("queue.enqueue", Producer.enqueue, name, payload, **options)
+        return SyncReceipt(self._client, receipt)
+
+    def enqueue_many(self, specs: Iterable[JobSpec[R]]) -> list[SyncReceipt[R]]:
+        """Store many jobs, receipts in the same order. See :meth:`Producer.enqueue_many`."""
+        # What makes the specs is the caller's code, and runs in the caller's thread.
+        receipts = self._client.call("queue.enqueue_many", Producer.enqueue_many, list(specs))
+        return [SyncReceipt(self._client, receipt) for receipt in receipts]
+
+    def enqueue_and_wait(
+        self, name: str, payload: Any = None, **options: Unpack[CallOptions]
+    ) -> Any:
+        """Store a job and wait for its result. See :meth:`Producer.enqueue_and_wait`."""
+        return self._client.call(
+            "queue.enqueue_and_wait", Producer.enqueue_and_wait, name, payload, **options
+        )
+
+    def result(self, id: str, *, wait: Seconds | None = None) -> Any:
+        """The result of a job, as soon as there is one. See :meth:`Producer.result`."""
+        return self._client.call("queue.result", Producer.result, id, wait=wait)
+
+    def get(self, id: str) -> JobInfo | None:
+        """All that is stored about a job, or ``None``. See :meth:`Producer.get`."""
+        return self._client.call("queue.get", Producer.get, id)
+
+    def cancel(self, id: str) -> CancelResult:
+        """Cancel a job that waits; ask a running one to stop. See :meth:`Producer.cancel`."""
+        return self._client.call("queue.cancel", Producer.cancel, id)
+
+    def set_result_ttl(self, id: str, seconds: Seconds) -> TtlResult:
+        """Forget a finished job that many seconds from now. See :meth:`Producer.set_result_ttl`."""
+        return self._client.call("queue.set_result_ttl", Producer.set_result_ttl, id, seconds)
+
+    def counts(self) -> dict[str, int]:
+        """The exact number of jobs in each state. See :meth:`Producer.counts`."""
+        return self._client.call("queue.counts", Producer.counts)
+
+    def events(self) -> SyncEventStream:
+        """Every worker's and producer's events from now on. See :meth:`Producer.events`."""
+        return SyncEventStream(self._client)
