@@ -23,6 +23,7 @@ from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from app import Module
@@ -186,11 +187,12 @@ async def ask_for_the_largest(files: list[str]) -> None:
     from app import STDLIB, index, job_id
 
     largest = sorted(files, key=lambda path: (STDLIB / path).stat().st_size, reverse=True)[:LARGEST]
-    table = Table(title=f"The {LARGEST} largest modules, by index.call(path)", box=box.SIMPLE)
+    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 2, 0, 0))
+    table.title = f"The {LARGEST} largest modules, by index.call(path)"
     for heading in ("lines", "functions", "classes"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("module", no_wrap=True)
-    table.add_column("longest function", overflow="fold")
+    table.add_column("longest function", overflow="ellipsis")
     stored_ms: list[float] = []
     anew_ms: list[float] = []
     for path in largest:
@@ -208,7 +210,7 @@ async def ask_for_the_largest(files: list[str]) -> None:
             str(stored["functions"]),
             str(stored["classes"]),
             path,
-            f"{longest['name']} ({longest['lines']})" if longest else stored["note"],
+            Text(f"{longest['lines']}: {longest['name']}" if longest else "", no_wrap=True),
         )
     console.print(table)
     console.print(
