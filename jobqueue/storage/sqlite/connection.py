@@ -51,6 +51,8 @@ class Connection:
         self._on_commit = on_commit
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="jobqueue-sqlite")
         self._opened = ExitStack()
+        self._closed = False
+        self._checkpoint_at = WAL_BYTES
         self._sql: sqlite3.Connection
         self._copier: sqlite3.Connection
 
@@ -76,6 +78,7 @@ class Connection:
                 for work in last:
                     self._write_if_possible(work)
 
+        self._closed = True
         end = self._executor.submit(close)
         try:
             await asyncio.wrap_future(end)
@@ -97,6 +100,8 @@ class Connection:
 
     async def run(self, call: Callable[[], _T]) -> _T:
         """Run ``call`` in the thread. A cancelled caller does not stop it half-way."""
+        if self._closed:
+            raise StorageError(f"{self._path} was closed")
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executor, call)
         except sqlite3.Error as error:
@@ -191,8 +196,13 @@ class Connection:
 
     def _committed(self) -> None:
         self._on_commit()
-        if self.wal_bytes() <= WAL_BYTES:
+        size = self.wal_bytes()
+        if size <= self._checkpoint_at:
+            if size <= WAL_BYTES:
+                self._checkpoint_at = WAL_BYTES
             return
+        # While somebody reads an old view, a checkpoint cannot empty the log: then not at each commit.
+        self._checkpoint_at = size + WAL_BYTES // 4
         # The verb has been committed: what follows must not make it look failed.
         try:
             self.checkpoint()
