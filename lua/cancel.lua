@@ -21,6 +21,7 @@
 -- EVENTS
 --   cancelled
 -- include: clock counts events replies finished
+-- flags: allow-oom
 local job, delayed, counts, finished_cancelled = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local stale, listeners, events_channel, control = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local reply_prefix = KEYS[9]

@@ -26,6 +26,7 @@
 -- EVENTS
 --   started
 -- include: clock counts events delayed
+-- flags: allow-oom
 local job, ready, inbox, delayed, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local workers, claimed, stale, counts = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local listeners, events_channel = KEYS[10], KEYS[11]

@@ -22,6 +22,7 @@
 -- EVENTS
 --   the event of each outcome
 -- include: clock counts events replies finished delayed
+-- flags: allow-oom
 local job, ready, delayed, leases, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local finished = { completed = KEYS[6], failed = KEYS[7], cancelled = KEYS[8] }
 local listeners, events_channel, reply_prefix = KEYS[9], KEYS[10], KEYS[11]

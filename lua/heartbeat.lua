@@ -12,6 +12,7 @@
 -- RETURNS
 --   { ids whose lease is lost, ids that are to be cancelled }
 -- include: clock
+-- flags: allow-oom
 local job, leases, workers = KEYS[1], KEYS[2], KEYS[3]
 local now = now_ms(ARGV[1])
 local deadline = now + tonumber(ARGV[3])

@@ -13,6 +13,7 @@
 -- RETURNS
 --   1 if something was given back or forgotten
 -- include: clock
+-- flags: allow-oom
 local ready, inbox, claimed, workers = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local now = now_ms(ARGV[1])
 local forget = true

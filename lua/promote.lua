@@ -11,6 +11,7 @@
 -- RETURNS
 --   ms until the next job is due, -1 when none waits
 -- include: clock counts delayed
+-- flags: allow-oom
 local job, delayed, ready, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local now = now_ms(ARGV[1])
 promote(job, delayed, ready, counts, now, ARGV[2])

@@ -10,6 +10,7 @@
 -- RETURNS
 --   how many were dropped
 -- include: clock
+-- flags: allow-oom
 local now = now_ms(ARGV[1])
 local dropped = 0
 for i = 1, 3 do

@@ -19,6 +19,7 @@
 -- EVENTS
 --   stalled
 -- include: clock events
+-- flags: allow-oom
 local job, leases, workers, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local listeners, events_channel = KEYS[5], KEYS[6]
 local now = now_ms(ARGV[1])

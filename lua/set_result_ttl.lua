@@ -12,6 +12,7 @@
 -- RETURNS
 --   for each id: 'updated', 'not_found' or 'not_finished'
 -- include: clock finished
+-- flags: allow-oom
 local job = KEYS[1]
 local finished = { completed = KEYS[2], failed = KEYS[3], cancelled = KEYS[4] }
 local now = now_ms(ARGV[1])

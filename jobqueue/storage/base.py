@@ -16,7 +16,10 @@ Rules that hold for every verb:
 - A job whose time to live is over does not exist, for every verb, at once.
 - ``StorageUnavailable`` means that it may or may not have happened; any other ``StorageError`` that
   it did not.
-- At most :data:`MAX_BATCH` jobs in one call.
+- At most :data:`MAX_BATCH` jobs in one call; callers see to it.
+- A lease is held until somebody takes it over: one that ran out a moment ago may still be extended
+  and settled. The fence names the holder, since it is never used twice; no verb compares workers.
+- A closed storage raises ``StorageError``.
 """
 
 from __future__ import annotations
@@ -51,7 +54,7 @@ class NewJob:
         ttl_ms: How long to keep the finished job; 0 when the job itself says nothing.
         request: Token of this one enqueue, so that a replay is told from another caller; empty when
             the id itself was made for this request.
-        reply_to: Address that is told when the job ends, or ``None``.
+        reply_to: Address that is told when the job ends, or ``None``: a token without spaces.
     """
 
     id: str
@@ -107,7 +110,8 @@ class Claim:
         attempt: Attempts charged, this one included.
         enqueued_ms: When it was enqueued.
         ttl_ms: As in :class:`NewJob`.
-        cancel_requested: A stop was requested while an earlier claim held it.
+        cancel_requested: From :meth:`Storage.recover`: a stop was requested. From
+            :meth:`Storage.claim` always false; heartbeats say it.
         worker: From :meth:`Storage.recover`: who lost it. Else who holds it.
     """
 
@@ -281,7 +285,7 @@ class Storage(ABC):
           does not change, except that ``reply_to`` is remembered in the same step unless the job
           has ended.
         - Stored by this same request (same ``request``, or no request and so an id made for it):
-          answered as the first time, ``queued``.
+          answered ``queued`` as the first time, with the state that it has now.
 
         Publishes ``enqueued`` for each stored job.
         """
@@ -290,8 +294,9 @@ class Storage(ABC):
     async def claim(self, queue: str, request: ClaimRequest) -> list[Claim]:
         """Take up to ``count`` jobs; each becomes ``running``: a new fence, one more attempt.
 
-        Due scheduled and retrying jobs first join the tail of the queue, by due time; then jobs are
-        taken from its head. Waits up to ``block_ms`` while there are none, and returns early when
+        Due scheduled and retrying jobs first join the tail of the queue, by due time (up to
+        :data:`MAX_BATCH` of them; the same moment in no promised order); then jobs are taken from
+        its head. Waits up to ``block_ms`` while there are none, and returns early when
         :meth:`unblock` is called. A call with the token of this worker's last claim returns those
         of its jobs that this worker still holds under the same fence. Also a sign of life.
 
@@ -300,7 +305,10 @@ class Storage(ABC):
 
     @abstractmethod
     async def unblock(self, queue: str, worker: str) -> None:
-        """Make a waiting :meth:`claim` of this worker return soon. Call again until it has."""
+        """Make a waiting :meth:`claim` of this worker, made through this object, return soon.
+
+        Call again until it has: a claim that is only about to wait is not woken.
+        """
 
     @abstractmethod
     async def finish(
@@ -348,7 +356,10 @@ class Storage(ABC):
 
     @abstractmethod
     async def prune(self, queue: str, limit: int) -> int:
-        """Drop up to ``limit`` remains of jobs whose time to live is over; say how many."""
+        """Drop up to ``limit`` remains of jobs whose time to live is over; say how many.
+
+        What remains differs: a storage may have given back the space by itself.
+        """
 
     @abstractmethod
     async def cancel(

@@ -261,7 +261,7 @@ class MemoryQueue:
             row.update(fence=self._fence, worker=reaper)
             row.lease_until = now + lease_ms
             self._tell(row, EventType.STALLED, now, lost_by)
-            claims.append(_claim_of(row, lost_by))
+            claims.append(_claim_of(row, lost_by, cancel_requested=row.cancel_value is not None))
         return claims
 
     def leave(self, worker: str) -> None:
@@ -361,7 +361,7 @@ def _inline(value: bytes) -> bytes | None:
     return value if len(value) <= INLINE_BYTES else None
 
 
-def _claim_of(row: _Row, worker: str) -> Claim:
+def _claim_of(row: _Row, worker: str, *, cancel_requested: bool = False) -> Claim:
     job = row.job
     return Claim(
         id=job.id,
@@ -371,6 +371,6 @@ def _claim_of(row: _Row, worker: str) -> Claim:
         attempt=job.attempt,
         enqueued_ms=job.enqueued_ms,
         ttl_ms=job.ttl_ms,
-        cancel_requested=row.cancel_value is not None,
+        cancel_requested=cancel_requested,
         worker=worker,
     )

@@ -13,6 +13,7 @@ from jobqueue.errors import ConfigurationError
 
 _HEADER: Final = re.compile(r"\A(?:--[^\n]*\n)+")
 _INCLUDE: Final = re.compile(r"^-- include: (?P<names>[a-z_ ]+)$", re.MULTILINE)
+_FLAGS: Final = re.compile(r"^-- (?P<flags>flags: [a-z-]+)$", re.MULTILINE)
 _KEYS: Final = re.compile(r"^-- KEYS\n(?P<lines>(?:--   [^\n]+\n)+)", re.MULTILINE)
 
 
@@ -62,5 +63,8 @@ def load(name: str) -> Script:
     if declared is None:
         raise ConfigurationError(f"the script {name!r} declares no KEYS in its header")
     keys = tuple(line.removeprefix("--").split()[0] for line in declared["lines"].splitlines())
-    source = "".join([*parts, text])
+    flags = _FLAGS.search(header.group()) if header else None
+    # The server wants its flags in the very first line.
+    shebang = f"#!lua {flags['flags'].replace(': ', '=')}\n" if flags else ""
+    source = "".join([shebang, *parts, text])
     return Script(name, source, hashlib.sha1(source.encode()).hexdigest(), keys)
