@@ -201,7 +201,7 @@ class Connection:
             if size <= WAL_BYTES:
                 self._checkpoint_at = WAL_BYTES
             return
-        # While somebody reads an old view, a checkpoint cannot empty the log: then not at each commit.
+        # While somebody reads an old view, a checkpoint cannot empty the log: then not every time.
         self._checkpoint_at = size + WAL_BYTES // 4
         # The verb has been committed: what follows must not make it look failed.
         try:
