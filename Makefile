@@ -27,7 +27,7 @@ demo-redis: $(if $(SERVER_ON_PATH),.venv/.has-fast,.venv/.has-embedded)
 ## test: all tests, on every storage and every server found (ARGS="-k retry" for some)
 .PHONY: test
 test: .venv/.has-dev
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup $(ARGS)
 
 ## check: lint, format, types, Lua
 .PHONY: check
