@@ -24,6 +24,7 @@ from jobqueue.storage.base import (
     CONTROL,
     EVENTS,
     INLINE_BYTES,
+    MAX_BATCH,
     MAX_CLAIM_BYTES,
     CancelRequested,
     Claim,
@@ -130,7 +131,7 @@ class MemoryQueue:
         if token == request.token:
             rows = [self._holding(lease) for lease in held]
             return [_claim_of(row, row.job.worker) for row in rows if row is not None]
-        self.promote(now, len(self._delayed))
+        self.promote(now, MAX_BATCH)
         claims: list[Claim] = []
         size = 0
         while self._ready and len(claims) < request.count and size < MAX_CLAIM_BYTES:

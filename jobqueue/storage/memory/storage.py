@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -24,13 +24,9 @@ from jobqueue.storage.base import (
     StoredResult,
     Subscription,
 )
+from jobqueue.storage.clock import Clock, system_clock
 from jobqueue.storage.memory.bus import MemorySubscription, Waiter
 from jobqueue.storage.memory.queue import MemoryQueue
-
-
-def system_clock() -> int:
-    """Milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 class _Space:
@@ -60,7 +56,7 @@ class MemoryStorage(Storage):
         clock: Gives milliseconds since the epoch; for tests.
     """
 
-    def __init__(self, name: str | None = None, *, clock: Callable[[], int] | None = None) -> None:
+    def __init__(self, name: str | None = None, *, clock: Clock | None = None) -> None:
         super().__init__()
         self._name = name
         self._clock = clock or system_clock

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from typing import Final
 
 from jobqueue.errors import StorageError
 from jobqueue.ids import new_token
 from jobqueue.storage.base import Subscription
+from jobqueue.storage.clock import Clock
 from jobqueue.storage.redis.connections import Commands
 from jobqueue.storage.redis.keys import QueueKeys
 
@@ -24,7 +24,7 @@ class EventListening:
         self,
         commands: Commands,
         keys: QueueKeys,
-        clock: Callable[[], int] | None,
+        clock: Clock | None,
         subscription: Subscription,
     ) -> None:
         self._commands = commands
@@ -39,7 +39,7 @@ class EventListening:
         cls,
         commands: Commands,
         keys: QueueKeys,
-        clock: Callable[[], int] | None,
+        clock: Clock | None,
         subscription: Subscription,
     ) -> EventListening:
         """Set the mark and keep it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from jobqueue.errors import ConfigurationError, StorageError
@@ -30,6 +30,7 @@ from jobqueue.storage.base import (
     StoredResult,
     Subscription,
 )
+from jobqueue.storage.clock import Clock
 from jobqueue.storage.redis.connections import Blocker, Commands, bare_connection, masked
 from jobqueue.storage.redis.keys import QueueKeys
 from jobqueue.storage.redis.listeners import EventListening
@@ -48,7 +49,7 @@ class RedisStorage(Storage):
         clock: Gives milliseconds since the epoch in place of the server's clock; for tests.
     """
 
-    def __init__(self, url: str, *, clock: Callable[[], int] | None = None) -> None:
+    def __init__(self, url: str, *, clock: Clock | None = None) -> None:
         super().__init__()
         self._full_url = url
         self._clock = clock

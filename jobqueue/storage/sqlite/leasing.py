@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from jobqueue.packing import pack, unpack
@@ -134,7 +135,7 @@ def _replay(tx: Transaction, queue: QueueRow, request: ClaimRequest) -> list[Cla
     statement = _CLAIM + "WHERE state = 'running' AND queue = ? AND key IN ({})"
     rows = {row[0]: row for row in select_in(tx, statement, (queue.key,), keys)}
     return [
-        _claim_of(row, fence, row[5], request.worker)
+        replace(_claim_of(row, fence, row[5], request.worker), cancel_requested=False)
         for fence, key in enumerate(keys, first_fence)
         if (row := rows.get(key)) is not None and row[4] == fence
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Final, TypeVar
 
@@ -24,6 +24,7 @@ from jobqueue.storage.base import (
     StoredResult,
     Subscription,
 )
+from jobqueue.storage.clock import Clock, system_clock
 from jobqueue.storage.sqlite import leasing, producing, reading, settling, upkeep
 from jobqueue.storage.sqlite.connection import Connection, Work
 from jobqueue.storage.sqlite.subscribing import SQLiteSubscription
@@ -33,11 +34,6 @@ _T = TypeVar("_T")
 
 _TRIM_BYTES: Final = 256 * 1024
 _TRIM_SECONDS: Final = 30.0
-
-
-def system_clock() -> int:
-    """Milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 class SQLiteStorage(Storage):
@@ -55,9 +51,7 @@ class SQLiteStorage(Storage):
         ConfigurationError: The path cannot be a file's.
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], *, clock: Callable[[], int] | None = None
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, clock: Clock | None = None) -> None:
         super().__init__()
         name = os.fspath(path)
         if not name or name == ":memory:" or "\0" in name:
