@@ -200,19 +200,19 @@ class Background:
             after_in_parent=self._after_fork_in_parent,
             after_in_child=self._after_fork_in_child,
         )
-        # Executors, as SQLiteStorage has one, end before atexit. concurrent.futures itself uses
+        # Executors, such as SQLiteStorage's, end before atexit. concurrent.futures itself uses
         # this to be early; what was registered later is called earlier.
         early: Callable[[Callable[[], None]], object]
         early = getattr(threading, "_register_atexit", atexit.register)
-        early(self._main_thread_ended)
-        atexit.register(self._exit)
+        early(self._at_exit)
+        atexit.register(self._at_exit)
 
     def _before_fork(self) -> None:
         self.lock.acquire()
         thread = self._thread
         if thread is None or any(each.calls or each.streams for each in thread.sessions):
             return
-        self._close_sessions(thread)
+        self._close(thread, list(thread.sessions))
         self._thread = None
         thread.stop()
         thread.join(TIDY_SECONDS)
@@ -228,21 +228,15 @@ class Background:
                 session.closed = True
             _keep_for_ever(thread)
 
-    def _main_thread_ended(self) -> None:
-        # Threads that are not daemons may go on for long, and their calls too.
-        with self.lock:
-            if self._thread and not any(each.calls for each in self._thread.sessions):
-                self._close_sessions(self._thread)
-
-    def _exit(self) -> None:
-        # The loop goes on, for the exit handlers of others: no thread can be started any more.
+    def _at_exit(self) -> None:
+        # Threads that are no daemons may go on for long, and their calls too; daemons' calls end
+        # with the process. The loop stays, for other exit handlers: they can start no thread.
         with self.lock:
             if self._thread is not None:
-                self._close_sessions(self._thread)
+                self._close(self._thread, [s for s in self._thread.sessions if not s.calls])
 
-    def _close_sessions(self, thread: LoopThread) -> None:
-        sessions = list(thread.sessions)
-        thread.sessions.clear()
+    def _close(self, thread: LoopThread, sessions: list[Session]) -> None:
+        thread.sessions.difference_update(sessions)
         for session in sessions:
             session.closed = True
         closing = asyncio.run_coroutine_threadsafe(_close_all(sessions), thread.loop)
