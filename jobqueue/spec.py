@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from jobqueue.options import UNSET, JobOptions, check_count, to_ms
+from jobqueue.options import MAX_MS, UNSET, JobOptions, check_count, to_ms
 from jobqueue.packing import pack, unpack
 from jobqueue.retry import Backoff, backoff_from_wire, backoff_to_wire
 
@@ -86,12 +86,18 @@ def decode_spec(data: bytes) -> Spec:
         return Spec(
             payload=payload,
             serde=str(fields.get("serde", DEFAULT_SERDE)),
-            timeout_ms=fields.get("timeout_ms"),
+            timeout_ms=_optional_ms(fields.get("timeout_ms")),
             max_attempts=_optional_count(fields.get("max_attempts")),
             retry=None if "retry" not in fields else backoff_from_wire(fields["retry"]),
         )
     except (TypeError, ValueError) as error:
         raise SpecError(f"the job's spec cannot be decoded: {error}") from error
+
+
+def _optional_ms(value: Any) -> int | None:
+    if value is None or (type(value) is int and 0 <= value <= MAX_MS):
+        return value
+    raise ValueError(f"timeout_ms is no number of milliseconds: {value!r}")
 
 
 def _optional_count(value: Any) -> int | None:
