@@ -27,7 +27,7 @@ demo-redis: .venv/.has-fast $(if $(SERVER_ON_PATH),,.venv/.has-embedded)
 ## test: all tests, on every storage and every server found (ARGS="-k retry" for some)
 .PHONY: test
 test: .venv/.has-dev
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 $(ARGS)
 
 ## check: lint, format, types, Lua
 .PHONY: check

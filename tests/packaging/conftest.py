@@ -1,12 +1,14 @@
-"""Builds the wheel and installs it into an empty environment, once for all tests."""
+"""Builds the wheel and installs it into an empty environment, once for all tests of a run."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
 import venv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,18 +61,47 @@ def run(
     return done
 
 
+@contextmanager
+def made_once(folder: Path) -> Iterator[bool]:
+    """Whether the folder is new and ours to fill; then it is, for all test processes of this run.
+
+    The others wait until it is filled.
+    """
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        stamp = folder.with_suffix(".made")
+        yield not stamp.exists()
+        stamp.touch()
+
+
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    build = (*PIP, "wheel", "--no-deps", "--wheel-dir", str(folder), str(REPOSITORY))
-    run([sys.executable, *build], folder)
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all test processes of this run have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def wheel(shared: Path) -> Path:
+    folder = shared / "wheel"
+    with made_once(folder) as new:
+        if new:
+            build = (*PIP, "wheel", "--no-deps", "--wheel-dir", str(folder), str(REPOSITORY))
+            run([sys.executable, *build], shared)
     (built,) = folder.glob("jobqueue-*.whl")
     return built
 
 
 @pytest.fixture(scope="session")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    place = Installed(tmp_path_factory.mktemp("venv"), tmp_path_factory.mktemp("elsewhere"))
-    venv.create(place.folder, with_pip=True)
-    place.run(place.python, *PIP, "install", str(wheel))
-    return place
+def environment(wheel: Path, shared: Path) -> Path:
+    folder = shared / "environment"
+    with made_once(folder) as new:
+        if new:
+            venv.create(folder, clear=True, symlinks=True, with_pip=True)
+            run([str(folder / "bin" / "python"), *PIP, "install", str(wheel)], shared)
+    return folder
+
+
+@pytest.fixture
+def installed(environment: Path, tmp_path: Path) -> Installed:
+    return Installed(environment, tmp_path)

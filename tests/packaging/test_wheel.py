@@ -10,7 +10,7 @@ import pytest
 from tests.packaging.conftest import REPOSITORY, Installed
 from tests.support.backends import Backend
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("packaging")]
+pytestmark = pytest.mark.timeout(180)
 
 APP = """
 import asyncio, sys
