@@ -159,6 +159,7 @@ class Background:
         # Reentrant: a signal handler may enqueue while its thread is here.
         self.lock = threading.RLock()
         self._thread: LoopThread | None = None
+        self._inherited: list[LoopThread] = []
         self._hooked = False
 
     def open(self, storage: Storage, make_producer: Callable[[Storage], Producer]) -> Session:
@@ -226,7 +227,9 @@ class Background:
         if thread is not None:
             for session in thread.sessions:
                 session.closed = True
-            _keep_for_ever(thread)
+            # Never freed, so that no destructor speaks on what belongs to the parent. Nor does
+            # the end of the interpreter free it: the frames of a thread that is not here hold it.
+            self._inherited.append(thread)
 
     def _at_exit(self) -> None:
         # Threads that are no daemons may go on for long, and their calls too; daemons' calls end
@@ -252,13 +255,6 @@ async def _close_all(sessions: list[Session]) -> None:
     ):
         if error is not None:
             logger.debug("a queue was not closed as it should be: %r", error)
-
-
-def _keep_for_ever(thing: object) -> None:
-    """Keep an object even when the interpreter ends: its destructors must not run here."""
-    from ctypes import py_object, pythonapi
-
-    pythonapi.Py_IncRef(py_object(thing))
 
 
 background: Final = Background()

@@ -456,9 +456,12 @@ def run(program: str, *arguments: str) -> list[str]:
 def test_a_program_ends_by_itself_without_close(backend: Backend) -> None:
     assert run(
         """
-        import sys, threading, time
+        import atexit, sys, threading
         from jobqueue import Queue, SyncQueue
+        from jobqueue.background import background
 
+        # Called after the client's own exit handler, which closes what no thread waits on.
+        atexit.register(lambda: print("open:", len(background._thread.sessions)))
         queue = SyncQueue("q", sys.argv[1])
         later = Queue("q", sys.argv[1])
 
@@ -475,7 +478,7 @@ def test_a_program_ends_by_itself_without_close(backend: Backend) -> None:
             print("timeout")
         """,
         backend.url,
-    ) == ["queued", "timeout"]
+    ) == ["queued", "timeout", "open: 1"]
 
 
 def test_a_thread_may_outlive_the_main_one(backend: Backend) -> None:
