@@ -1,0 +1,1 @@
+"""Properties that hold for every sequence of calls, looked for by Hypothesis."""
