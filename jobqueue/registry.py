@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from jobqueue.errors import ConfigurationError
 from jobqueue.ids import check_name
 from jobqueue.job import Job
 from jobqueue.options import NO_OPTIONS, UNSET, JobOptions, Policy, QueueOptions, to_ms
-from jobqueue.retry import ErrorTypes, Narrowing
+from jobqueue.retry import ErrorTypes, Narrowing, can_travel
 from jobqueue.spec import Spec
 
 JobFunction: TypeAlias = Callable[[Job], Any]
@@ -65,6 +65,7 @@ class Registry:
     def __init__(self, options: QueueOptions) -> None:
         self.options = options
         self._handlers: dict[str, Handler] = {}
+        self._travelling: dict[str, JobOptions] = {}
         self._fallback: Handler | None = None
 
     def add(self, name: str | None, handler: Handler) -> None:
@@ -84,15 +85,20 @@ class Registry:
                 'such as @queue.job(name="...")'
             )
         self._handlers[name] = handler
+        options = handler.options
+        stays = options.retry is not UNSET and not can_travel(options.retry)
+        self._travelling[name] = replace(options, retry=UNSET) if stays else options
 
     def find(self, name: str) -> Handler | None:
         """The handler of a name, or the one for all others, or ``None``."""
         return self._handlers.get(name, self._fallback)
 
     def options_of(self, name: str) -> JobOptions:
-        """The options of a job type; none for a name that is not known here."""
-        handler = self._handlers.get(name)
-        return NO_OPTIONS if handler is None else handler.options
+        """What a job type says about its jobs and can travel with them.
+
+        A retry function stays with the worker. None for a name that is not known here.
+        """
+        return self._travelling.get(name, NO_OPTIONS)
 
     @property
     def names(self) -> list[str]:

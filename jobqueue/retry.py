@@ -71,6 +71,8 @@ class Narrowing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Policy(Narrowing):
+    kind: ClassVar[str] = ""
+
     def __call__(self, attempt: int, error: BaseException) -> float | None:
         return None if self.gives_up(error) else self.delay(attempt)
 
@@ -176,18 +178,23 @@ def check_backoff(value: object) -> Backoff:
     return cast("Backoff", value)
 
 
+def can_travel(policy: Backoff) -> bool:
+    """Whether the policy is plain data, and no function of the user."""
+    return isinstance(policy, _Policy) and policy.kind in _KINDS
+
+
 def backoff_to_wire(policy: Backoff) -> list[Any]:
     """The policy as plain data.
 
     Raises:
         TypeError: It is a user's own function, which cannot travel with a job.
     """
-    kind = getattr(policy, "kind", None)
-    if not isinstance(policy, _Policy) or kind not in _KINDS:
+    if not isinstance(policy, _Policy) or not can_travel(policy):
         raise TypeError(
             "retry: a function cannot travel with a job; give it to @queue.job(retry=...) or "
             "Queue(retry=...), where the worker finds it"
         )
+    kind = policy.kind
     parameters = [getattr(policy, name) for name in _PARAMETERS[kind]]
     return [kind, parameters, list(policy.give_up_on), list(policy.retry_on)]
 
