@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 from jobqueue.errors import JobError
-from jobqueue.options import Policy
+from jobqueue.options import MAX_MS, Policy
 from jobqueue.packing import pack, unpack
 from jobqueue.retry import next_delay
 from jobqueue.states import EventType, JobState
@@ -167,7 +167,7 @@ def _raised(policy: Policy, attempt: int, error: BaseException, reason: str) -> 
             return Outcome(
                 state=JobState.RETRYING,
                 event=EventType.RETRYING,
-                delay_ms=round(delay * 1000),
+                delay_ms=_delay_ms(delay),
                 value=encode_error(describe(error, attempt, reason)),
             )
     return _failed(policy, describe(error, attempt, reason))
@@ -179,8 +179,12 @@ def _retry_asked(policy: Policy, attempt: int, delay_ms: int | None) -> Outcome:
         return _failed(policy, describe(exhausted, attempt, "exception"))
     if delay_ms is None:
         delay = next_delay(policy.retry, policy.narrowing, attempt, exhausted)
-        delay_ms = 0 if delay is None else round(delay * 1000)
+        delay_ms = 0 if delay is None else _delay_ms(delay)
     return Outcome(state=JobState.RETRYING, event=EventType.RETRYING, delay_ms=delay_ms)
+
+
+def _delay_ms(seconds: float) -> int:
+    return round(min(seconds * 1000, MAX_MS))
 
 
 def _failed(policy: Policy, error: JobError) -> Outcome:
