@@ -8,6 +8,10 @@ from contextlib import suppress
 
 def main() -> None:
     """Run the command line of this process, and exit with the code that it ends with."""
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        # A terminal that lacks a letter is no reason to fail.
+        reconfigure(errors="backslashreplace")
     try:
         from jobqueue.cli.app import app
 

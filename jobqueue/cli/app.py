@@ -173,7 +173,8 @@ def enqueue(
         str | None,
         typer.Argument(
             metavar="PAYLOAD",
-            help="JSON text, - for standard input, or @FILE. Job types take a map of arguments.",
+            help="JSON text, - for standard input, or @FILE. Default: null. Job types take a map "
+            "of their arguments; {} if they have none.",
             show_default=False,
         ),
     ] = None,

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -96,8 +97,9 @@ def announce(processes: Sequence[ProcessInfo], log_format: LogFormat) -> None:
         }
         logger.info("worker started", extra=fields(values))
     else:
-        sys.stderr.write(_block(processes, os.getpid()))
-        sys.stderr.flush()
+        with suppress(OSError):  # a worker does not need anybody to read this
+            sys.stderr.write(_block(processes, os.getpid()))
+            sys.stderr.flush()
     for queue in first.queues:
         if not queue.job_types:
             logger.warning(

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from enum import IntEnum
 from typing import Final
 
+from jobqueue.cli.output import one_line
 from jobqueue.errors import (
     ConfigurationError,
     JobCancelled,
@@ -85,7 +86,7 @@ def exit_codes() -> Generator[None]:
     try:
         yield
     except (CommandError, JobQueueError) as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {one_line(str(error))}\n")
         sys.exit(code_of(error))
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)

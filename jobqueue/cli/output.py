@@ -65,7 +65,7 @@ def write(text: str) -> None:
     Raises:
         BrokenPipeError: Nobody reads any more.
     """
-    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 

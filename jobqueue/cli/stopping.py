@@ -67,6 +67,10 @@ class StopSignals:
         if self.received is not None:
             on_stop()
 
+    def forget(self) -> None:
+        """Call nobody from now on: the stop is nearly done. A second signal still forces."""
+        self._on_stop = None
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.received is None:
             self.received = signal.Signals(number)

@@ -135,6 +135,7 @@ class Supervisor:
             numbers = range(1, self._settings.processes + 1)
             codes = await asyncio.gather(*map(self._keep, numbers))
         finally:
+            signals.forget()
             if watching is not None:
                 watching.cancel()
                 await asyncio.wait([watching])

@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from jobqueue.cli import banner
 from jobqueue.cli.exits import CommandError, ExitCode, code_of, usage_errors
 from jobqueue.cli.load import load_queues
 from jobqueue.cli.logs import LogFormat, LogLevel, configure, log_jobs
+from jobqueue.cli.output import one_line
 from jobqueue.cli.stopping import StopSignals, Watchdog
 from jobqueue.errors import JobQueueError
 from jobqueue.queue import Queue
@@ -68,7 +70,12 @@ class Channel:
 
     def send(self, message: dict[str, Any]) -> None:
         """Tell the supervisor."""
-        self._socket.sendall(json.dumps(message).encode() + b"\n")
+        with suppress(OSError):  # it has ended, and so will we
+            self._socket.sendall(json.dumps(message).encode() + b"\n")
+
+    def close(self) -> None:
+        """Leave the line, when the event loop that watched it is closed."""
+        self._socket.close()
 
     def on_break(self, call: Callable[[], object]) -> None:
         """Call when the supervisor has ended. On the running event loop."""
@@ -102,6 +109,9 @@ def run_worker(settings: WorkerSettings) -> int:
     except Exception as error:
         logger.critical("unexpected error, please report it", exc_info=error)
         return ExitCode.ERROR
+    finally:
+        if channel is not None:
+            channel.close()
 
 
 def fail(message: str, log_format: LogFormat, channel: Channel | None = None) -> None:
@@ -111,7 +121,8 @@ def fail(message: str, log_format: LogFormat, channel: Channel | None = None) ->
     elif log_format is LogFormat.JSON:
         logger.critical(message)
     else:
-        sys.stderr.write(f"error: {message}\n")
+        with suppress(OSError):
+            sys.stderr.write(f"error: {one_line(message)}\n")
 
 
 def _check(queues: Sequence[Queue], settings: WorkerSettings) -> None:
@@ -171,6 +182,7 @@ class _Run:
                 code = code_of(error)
                 raise
             finally:
+                self._signals.forget()
                 # The loop's close and the interpreter's end wait for every task and thread, and
                 # nobody can stop the thread of a handler. They get what is left of the grace
                 # period.
