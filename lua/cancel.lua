@@ -20,7 +20,7 @@
 --   for each id: 'cancelled', 'not_found', 'running' or 'finished'
 -- EVENTS
 --   cancelled
--- include: clock counts events replies finished
+-- include: clock counts events replies finished pieces
 -- flags: allow-oom
 local job, delayed, counts, finished_cancelled = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local stale, listeners, events_channel, control = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
@@ -34,11 +34,12 @@ local events = events_begin(listeners, now)
 
 local function end_waiting(id, key, found)
   local state, ttl_ms = found[1], tonumber(found[2] or default_ttl_ms)
-  redis.call(
-    'HSET', key, 'state', 'cancelled', 'value', value, 'ttl_ms', ttl_ms,
-    'finished_ms', now, 'expires_ms', now + ttl_ms
-  )
-  redis.call('HDEL', key, 'reply_to', 'due_ms')
+  local fields = {
+    'state', 'cancelled', 'ttl_ms', ttl_ms, 'finished_ms', now, 'expires_ms', now + ttl_ms,
+  }
+  pieces_add(fields, 'value', value)
+  redis.call('HDEL', key, 'reply_to', 'due_ms', 'value1', 'value2', 'value3')
+  redis.call('HSET', key, unpack(fields))
   redis.call('PEXPIRE', key, ttl_ms)
   if state == 'queued' then
     redis.call('SADD', stale, id)

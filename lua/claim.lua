@@ -25,7 +25,7 @@
 --   each job: id, name, spec, fence, attempt, enqueued_ms, ttl_ms
 -- EVENTS
 --   started
--- include: clock counts events delayed
+-- include: clock counts events delayed pieces
 -- flags: allow-oom
 local job, ready, inbox, delayed, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local workers, claimed, stale, counts = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
@@ -40,9 +40,12 @@ local token = cmsgpack.pack(ARGV[4])
 redis.call('ZADD', workers, now + lease_ms, worker)
 
 local function read(id)
-  return redis.call(
-    'HMGET', job .. id, 'state', 'spec', 'name', 'attempt', 'enqueued_ms', 'ttl_ms', 'fence'
+  local found = redis.call(
+    'HMGET', job .. id, 'state', 'spec', 'name', 'attempt', 'enqueued_ms', 'ttl_ms', 'fence',
+    'spec1', 'spec2', 'spec3'
   )
+  found[2] = pieces_join(found[2], found[8], found[9], found[10])
+  return found
 end
 
 local function reply_of(id, found, fence, attempt)

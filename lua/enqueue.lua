@@ -17,7 +17,7 @@
 --   for each job: status, state, value or nil
 -- EVENTS
 --   enqueued
--- include: clock counts events replies delayed
+-- include: clock counts events replies delayed pieces
 local job, ready, delayed, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local finished_cancelled, stale, listeners, events_channel = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local now = now_ms(ARGV[1])
@@ -42,7 +42,8 @@ local function store(key, at)
     due_ms = now + tonumber(delay_ms)
   end
   local state = due_ms > now and 'scheduled' or 'queued'
-  local fields = { 'state', state, 'name', name, 'spec', ARGV[at + 2], 'enqueued_ms', now }
+  local fields = { 'state', state, 'name', name, 'enqueued_ms', now }
+  pieces_add(fields, 'spec', ARGV[at + 2])
   if ARGV[at + 5] ~= '0' then
     fields[#fields + 1], fields[#fields + 2] = 'ttl_ms', ARGV[at + 5]
   end
@@ -77,8 +78,7 @@ for at = 3, #ARGV, 8 do
     redis.call('ZREM', finished_cancelled, ARGV[at])
     store(key, at)
   elseif state == 'completed' or state == 'failed' then
-    local value = redis.call('HSTRLEN', key, 'value') <= inline_bytes
-      and (redis.call('HGET', key, 'value') or '')
+    local value = redis.call('HSTRLEN', key, 'value') <= inline_bytes and pieces_value(key)
     answer(state == 'completed' and 'completed' or 'duplicate', state, value)
   else
     replies_remember(key, found[3] or '', ARGV[at + 7])

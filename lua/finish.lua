@@ -21,7 +21,7 @@
 --   for each job: 1 if the outcome counts, 0 if the lease was lost
 -- EVENTS
 --   the event of each outcome
--- include: clock counts events replies finished delayed
+-- include: clock counts events replies finished delayed pieces
 -- flags: allow-oom
 local job, ready, delayed, leases, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local finished = { completed = KEYS[6], failed = KEYS[7], cancelled = KEYS[8] }
@@ -37,10 +37,12 @@ local reply_batches = {}
 local events = events_begin(listeners, now)
 
 local function finish(id, key, state, fence, attempt, value, ttl_ms, addresses)
-  redis.call(
-    'HSET', key, 'state', state, 'settled_fence', fence, 'attempt', attempt, 'value', value,
-    'finished_ms', now, 'expires_ms', now + ttl_ms
-  )
+  local fields = {
+    'state', state, 'settled_fence', fence, 'attempt', attempt, 'finished_ms', now,
+    'expires_ms', now + ttl_ms,
+  }
+  pieces_add(fields, 'value', value)
+  redis.call('HSET', key, unpack(fields))
   redis.call('PEXPIRE', key, ttl_ms)
   local entries = ended[state]
   entries[#entries + 1], entries[#entries + 2] = now + ttl_ms, id
@@ -52,9 +54,9 @@ local function finish(id, key, state, fence, attempt, value, ttl_ms, addresses)
 end
 
 local function give_back(id, key, state, fence, attempt, value, delay_ms)
-  redis.call(
-    'HSET', key, 'state', state, 'settled_fence', fence, 'attempt', attempt, 'value', value
-  )
+  local fields = { 'state', state, 'settled_fence', fence, 'attempt', attempt }
+  pieces_add(fields, 'value', value)
+  redis.call('HSET', key, unpack(fields))
   redis.call('HDEL', key, 'worker')
   changes[state] = changes[state] + 1
   if state == 'queued' then
@@ -75,6 +77,10 @@ for at = 4, #ARGV, 8 do
   )
   if found[1] == 'running' and found[2] == fence then
     local attempt = tonumber(found[4]) - tonumber(ARGV[at + 4])
+    if found[3] then
+      -- Settled before, as for a retry: of that error no piece may remain.
+      redis.call('HDEL', key, 'value1', 'value2', 'value3')
+    end
     if finished[state] then
       finish(id, key, state, fence, attempt, value, tonumber(ARGV[at + 7]), found[6])
     elseif found[7] then

@@ -18,7 +18,7 @@
 --   each job: id, name, spec, fence, attempt, enqueued_ms, ttl_ms, 1 if cancelled, who lost it
 -- EVENTS
 --   stalled
--- include: clock events
+-- include: clock events pieces
 -- flags: allow-oom
 local job, leases, workers, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local listeners, events_channel = KEYS[5], KEYS[6]
@@ -32,17 +32,18 @@ for _, id in ipairs(expired) do
   local key = job .. id
   local found = redis.call(
     'HMGET', key, 'state', 'spec', 'name', 'attempt', 'enqueued_ms', 'ttl_ms', 'cancel_value',
-    'worker'
+    'worker', 'spec1', 'spec2', 'spec3'
   )
   if found[1] ~= 'running' then
     redis.call('ZREM', leases, id)
   elseif size < max_bytes then
-    size = size + #found[2]
+    local spec = pieces_join(found[2], found[9], found[10], found[11])
+    size = size + #spec
     local fence = redis.call('HINCRBY', counts, 'fence', 1)
     redis.call('HSET', key, 'fence', fence, 'worker', reaper)
     redis.call('ZADD', leases, now + lease_ms, id)
     jobs[#jobs + 1] = {
-      id, found[3], found[2], fence, found[4], found[5], found[6] or '0',
+      id, found[3], spec, fence, found[4], found[5], found[6] or '0',
       found[7] and '1' or '0', found[8],
     }
     events_add(events, 'stalled', id, found[3], now, tonumber(found[4]), found[8])

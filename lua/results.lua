@@ -7,7 +7,7 @@
 --   2..  ids
 -- RETURNS
 --   for each id: { state, value } or nil
--- include: replies
+-- include: replies pieces
 local job = KEYS[1]
 local answers = {}
 for at = 2, #ARGV do
@@ -17,7 +17,7 @@ for at = 2, #ARGV do
   if not state then
     answers[#answers + 1] = false
   elseif state == 'completed' or state == 'failed' or state == 'cancelled' then
-    answers[#answers + 1] = { state, redis.call('HGET', key, 'value') or '' }
+    answers[#answers + 1] = { state, pieces_value(key) }
   else
     replies_remember(key, found[2] or '', ARGV[1])
     answers[#answers + 1] = { state, false }

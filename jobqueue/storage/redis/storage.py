@@ -314,7 +314,7 @@ def _stored_job(id: str, fields: dict[bytes, bytes]) -> StoredJob | None:
     return StoredJob(
         id=id,
         name=fields[b"name"].decode(),
-        spec=fields[b"spec"],
+        spec=_joined(fields, b"spec"),
         state=JobState(fields[b"state"].decode()),
         attempt=number(b"attempt"),
         fence=number(b"fence"),
@@ -326,5 +326,10 @@ def _stored_job(id: str, fields: dict[bytes, bytes]) -> StoredJob | None:
         ttl_ms=number(b"ttl_ms"),
         worker=fields.get(b"worker", b"").decode(),
         cancel_requested=b"cancel_value" in fields,
-        value=fields.get(b"value", b""),
+        value=_joined(fields, b"value"),
     )
+
+
+def _joined(fields: dict[bytes, bytes], name: bytes) -> bytes:
+    """A field that ``lua/include/pieces.lua`` may have stored in pieces."""
+    return b"".join(fields.get(name + piece, b"") for piece in (b"", b"1", b"2", b"3"))
