@@ -200,31 +200,40 @@ async def served(project: Project) -> AsyncIterator[Queue]:
 # -- the command itself ---------------------------------------------------------------------------
 
 
-async def test_version_and_help(project: Project) -> None:
-    version, help, nothing, worker_help, wrong = [
-        await command.done()
-        for command in (
-            project.start("--version"),
-            project.start("--help"),
-            project.start(),
-            project.start("worker", "--help"),
-            project.start("wörk"),
-        )
-    ]
-    assert (version.code, version.out) == (0, f"jobqueue {__version__}\n")
+def shell(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *arguments: str
+) -> Done:
+    """A command that is run in this process, for all that does not depend on having its own."""
+    monkeypatch.setattr(sys, "argv", ["jobqueue", *arguments])
+    with pytest.raises(SystemExit) as exit:
+        main()
+    out, err = capfd.readouterr()
+    return Done(int(exit.value.code or 0), out, err)
+
+
+async def test_version(project: Project) -> None:
+    done = await project.run("--version")
+    assert done == Done(0, f"jobqueue {__version__}\n", "")
+
+
+def test_help(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    help = shell(monkeypatch, capfd, "--help")
     assert help.code == 0
     for command in ("worker", "enqueue", "status", "counts"):
         assert command in help.out
+    nothing = shell(monkeypatch, capfd)
     assert "Usage" in nothing.out + nothing.err
+    worker_help = shell(monkeypatch, capfd, "worker", "--help")
     assert worker_help.code == 0
     for text in ("--processes", "--burst", "--reload", "Exit codes", "130", "143"):
         assert text in worker_help.out
     assert "--supervised" not in worker_help.out
+    wrong = shell(monkeypatch, capfd, "wörk")
     assert wrong.code == 2
     assert "Traceback" not in wrong.err
 
 
-def test_help_loads_no_storage_and_a_command_only_its_own() -> None:
+def test_help_loads_no_storage() -> None:
     script = (
         "import sys\n"
         "from jobqueue.cli import main\n"
@@ -232,18 +241,14 @@ def test_help_loads_no_storage_and_a_command_only_its_own() -> None:
         "print('loaded:', *sorted({'redis', 'sqlite3', 'uvloop', 'watchfiles'} & {*sys.modules}))"
     )
 
-    def loaded(*arguments: str) -> list[str]:
-        done = subprocess.run(
-            [sys.executable, "-c", script, *arguments],
-            env=environment(),
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return done.stdout.splitlines()[-1].split()[1:]
-
-    assert loaded("--help") == []
-    assert loaded("worker", "--help") == []
+    done = subprocess.run(
+        [sys.executable, "-c", script, "worker", "--help"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "loaded:"
 
 
 # -- enqueue, status, counts ----------------------------------------------------------------------
@@ -263,13 +268,12 @@ async def test_a_job_from_the_shell_and_back(project: Project, served: Queue) ->
         "state": "queued",
     }
     await served.result("j 1", wait=5)
-    status, plain_status, counts, plain_counts, again = [
+    status, plain_status, counts, again = [
         await command.done()
         for command in (
             project.start("status", "j 1", "--json", *url),
             project.start("status", "j 1", *url),
             project.start("counts", "--json", *url),
-            project.start("counts", *url),
             project.start("enqueue", "echo", "--id", "j 1", "--wait", "5", "--json", *url),
         )
     ]
@@ -284,7 +288,6 @@ async def test_a_job_from_the_shell_and_back(project: Project, served: Queue) ->
     assert 'result\t{"text": "grüße"' in plain_status.out
     assert counts.document == await served.counts()
     assert counts.document["completed"] == 1
-    assert "completed\t1\n" in plain_counts.out
     assert again.document["status"] == "completed"
     assert again.document["result"] == json.loads(payload)
 
@@ -384,15 +387,12 @@ def test_errors_have_a_message_and_a_code(
     hint: str,
 ) -> None:
     monkeypatch.setenv("JOBQUEUE_URL", f"sqlite:///{tmp_path}/jobs.db")
-    monkeypatch.setattr(sys, "argv", ["jobqueue", *arguments])
-    with pytest.raises(SystemExit) as exit:
-        main()
-    out, err = capfd.readouterr()
-    assert exit.value.code == code, err
-    assert hint in " ".join(err.replace("│", "").split())
-    assert "Traceback" not in err
-    assert "secret" not in err
-    assert out == ("null\n" if code == 4 and "--json" in arguments else "")
+    done = shell(monkeypatch, capfd, *arguments)
+    assert done.code == code, done.err
+    assert hint in " ".join(done.err.replace("│", "").split())
+    assert "Traceback" not in done.err
+    assert "secret" not in done.err
+    assert done.out == ("null\n" if code == 4 and "--json" in arguments else "")
 
 
 async def test_a_reader_that_goes_away_leaves_no_traceback(project: Project) -> None:
