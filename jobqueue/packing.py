@@ -41,6 +41,11 @@ def unpack(data: bytes, ext_hook: Callable[[int, bytes], Any] | None = None) -> 
     return _msgpack.unpackb(data, strict_map_key=False, ext_hook=ext_hook)
 
 
+def pack_raw(value: Any) -> bytes:
+    """Like :func:`pack`, with bytes as text: what a Lua script can unpack."""
+    return _msgpack.packb(value, use_bin_type=False)
+
+
 def unpack_raw(data: bytes) -> Any:
     """Like :func:`unpack`, with every text as bytes: what a Lua script packed."""
     return _msgpack.unpackb(data, strict_map_key=False, raw=True)

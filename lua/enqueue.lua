@@ -12,7 +12,8 @@
 -- ARGV
 --   1      injected time in ms, or ''
 --   2      largest value in bytes that travels in an answer
---   3..    for each job: id, name, spec, delay_ms, due_ms, ttl_ms ('0': none), request, reply_to
+--   3      msgpack array of jobs: { id, name, spec, delay_ms, due_ms, ttl_ms (0: none), request,
+--          reply_to }
 -- RETURNS
 --   for each job: status, state, value or nil
 -- EVENTS
@@ -32,26 +33,26 @@ local function answer(status, state, value)
   answers[#answers + 1] = { status, state, value }
 end
 
-local function store(key, at)
-  if some_are_stale and redis.call('SREM', stale, ARGV[at]) == 1 then
+local function store(key, new)
+  local id, name, spec, delay_ms, due_ms, ttl_ms, request, reply_to = unpack(new)
+  if some_are_stale and redis.call('SREM', stale, id) == 1 then
     -- The pointer of a cancelled predecessor would give this job a place ahead of its turn.
-    redis.call('LREM', ready, 1, ARGV[at])
+    redis.call('LREM', ready, 1, id)
   end
-  local id, name, delay_ms, due_ms = ARGV[at], ARGV[at + 1], ARGV[at + 3], tonumber(ARGV[at + 4])
-  if delay_ms ~= '0' then
-    due_ms = now + tonumber(delay_ms)
+  if delay_ms ~= 0 then
+    due_ms = now + delay_ms
   end
   local state = due_ms > now and 'scheduled' or 'queued'
   local fields = { 'state', state, 'name', name, 'enqueued_ms', now }
-  pieces_add(fields, 'spec', ARGV[at + 2])
-  if ARGV[at + 5] ~= '0' then
-    fields[#fields + 1], fields[#fields + 2] = 'ttl_ms', ARGV[at + 5]
+  pieces_add(fields, 'spec', spec)
+  if ttl_ms ~= 0 then
+    fields[#fields + 1], fields[#fields + 2] = 'ttl_ms', ttl_ms
   end
-  if ARGV[at + 6] ~= '' then
-    fields[#fields + 1], fields[#fields + 2] = 'request', ARGV[at + 6]
+  if request ~= '' then
+    fields[#fields + 1], fields[#fields + 2] = 'request', request
   end
-  if ARGV[at + 7] ~= '' then
-    fields[#fields + 1], fields[#fields + 2] = 'reply_to', ARGV[at + 7]
+  if reply_to ~= '' then
+    fields[#fields + 1], fields[#fields + 2] = 'reply_to', reply_to
   end
   if state == 'scheduled' then
     fields[#fields + 1], fields[#fields + 2] = 'due_ms', due_ms
@@ -65,23 +66,24 @@ local function store(key, at)
   answer('queued', state, false)
 end
 
-for at = 3, #ARGV, 8 do
-  local key = job .. ARGV[at]
+for _, new in ipairs(cmsgpack.unpack(ARGV[3])) do
+  local id, request, reply_to = new[1], new[7], new[8]
+  local key = job .. id
   local found = redis.call('HMGET', key, 'state', 'request', 'reply_to')
   local state = found[1]
   if not state then
-    store(key, at)
-  elseif (found[2] or '') == ARGV[at + 6] then
+    store(key, new)
+  elseif (found[2] or '') == request then
     answer('queued', state, false)
   elseif state == 'cancelled' then
     redis.call('DEL', key)
-    redis.call('ZREM', finished_cancelled, ARGV[at])
-    store(key, at)
+    redis.call('ZREM', finished_cancelled, id)
+    store(key, new)
   elseif state == 'completed' or state == 'failed' then
     local value = redis.call('HSTRLEN', key, 'value') <= inline_bytes and pieces_value(key)
     answer(state == 'completed' and 'completed' or 'duplicate', state, value)
   else
-    replies_remember(key, found[3] or '', ARGV[at + 7])
+    replies_remember(key, found[3] or '', reply_to)
     answer('duplicate', state, false)
   end
 end

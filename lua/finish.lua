@@ -16,7 +16,8 @@
 --   1    injected time in ms, or ''
 --   2    worker
 --   3    largest value in bytes that travels in a reply
---   4..  for each job: id, fence, state, event, refund ('1' or '0'), delay_ms, value, ttl_ms
+--   4    msgpack array of outcomes: { id, fence (text), state, event, refund (1 or 0), delay_ms,
+--        value, ttl_ms }
 -- RETURNS
 --   for each job: 1 if the outcome counts, 0 if the lease was lost
 -- EVENTS
@@ -67,27 +68,26 @@ local function give_back(id, key, state, fence, attempt, value, delay_ms)
   end
 end
 
-for at = 4, #ARGV, 8 do
-  local id, fence, state, event = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-  local value = ARGV[at + 6]
+for _, outcome in ipairs(cmsgpack.unpack(ARGV[4])) do
+  local id, fence, state, event, refund, delay_ms, value, ttl_ms = unpack(outcome)
   local key = job .. id
   local found = redis.call(
     'HMGET', key, 'state', 'fence', 'settled_fence', 'attempt', 'name', 'reply_to',
     'cancel_value', 'ttl_ms'
   )
   if found[1] == 'running' and found[2] == fence then
-    local attempt = tonumber(found[4]) - tonumber(ARGV[at + 4])
+    local attempt = tonumber(found[4]) - refund
     if found[3] then
       -- Settled before, as for a retry: of that error no piece may remain.
       redis.call('HDEL', key, 'value1', 'value2', 'value3')
     end
     if finished[state] then
-      finish(id, key, state, fence, attempt, value, tonumber(ARGV[at + 7]), found[6])
+      finish(id, key, state, fence, attempt, value, ttl_ms, found[6])
     elseif found[7] then
       event = 'cancelled'
       finish(id, key, 'cancelled', fence, attempt, found[7], tonumber(found[8]), found[6])
     else
-      give_back(id, key, state, fence, attempt, value, tonumber(ARGV[at + 5]))
+      give_back(id, key, state, fence, attempt, value, delay_ms)
     end
     settled[#settled + 1] = id
     changes.running = changes.running - 1

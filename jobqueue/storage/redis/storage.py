@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from jobqueue.errors import ConfigurationError, StorageError
+from jobqueue.packing import pack_raw
 from jobqueue.states import (
     CancelResult,
     EnqueueStatus,
@@ -104,18 +105,23 @@ class RedisStorage(Storage):
 
     async def enqueue(self, queue: str, jobs: Sequence[NewJob]) -> list[Enqueued]:
         commands, keys = self._use(queue)
-        arguments: list[Any] = [self._now, INLINE_BYTES]
-        for job in jobs:
-            arguments += (
-                job.id,
-                job.name,
-                job.spec,
-                job.delay_ms,
-                job.due_ms,
-                job.ttl_ms,
-                job.request,
-                job.reply_to or "",
-            )
+        # One packed argument for the batch: both sides read it faster than eight for each job.
+        packed = pack_raw(
+            [
+                (
+                    job.id,
+                    job.name,
+                    job.spec,
+                    job.delay_ms,
+                    job.due_ms,
+                    job.ttl_ms,
+                    job.request,
+                    job.reply_to or "",
+                )
+                for job in jobs
+            ]
+        )
+        arguments = (self._now, INLINE_BYTES, packed)
         answers: list[Any] = await commands.call("enqueue", keys, arguments) if jobs else []
         return [
             Enqueued(EnqueueStatus(status.decode()), JobState(state.decode()), value)
@@ -178,18 +184,22 @@ class RedisStorage(Storage):
         self, queue: str, worker: str, settlements: Sequence[Settlement]
     ) -> list[bool]:
         commands, keys = self._use(queue)
-        arguments: list[Any] = [self._now, worker, INLINE_BYTES]
-        for id, fence, outcome in settlements:
-            arguments += (
-                id,
-                fence,
-                outcome.state,
-                outcome.event,
-                1 if outcome.refund else 0,
-                outcome.delay_ms,
-                outcome.value,
-                outcome.ttl_ms,
-            )
+        packed = pack_raw(
+            [
+                (
+                    id,
+                    str(fence),
+                    outcome.state,
+                    outcome.event,
+                    1 if outcome.refund else 0,
+                    outcome.delay_ms,
+                    outcome.value,
+                    outcome.ttl_ms,
+                )
+                for id, fence, outcome in settlements
+            ]
+        )
+        arguments = (self._now, worker, INLINE_BYTES, packed)
         answers: list[Any] = await commands.call("finish", keys, arguments) if settlements else []
         return [answer == 1 for answer in answers]
 
