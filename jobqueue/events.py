@@ -18,7 +18,7 @@ BUFFER: Final = 10_000
 
 
 class EventStream:
-    """Iterates over events as they come, without end.
+    """Iterates over events as they come, until it or its queue is closed.
 
     Listening begins with the first step, or, to be sure that nothing is missed in between, with
     ``async with queue.events() as events:``, which also stops it.
@@ -31,11 +31,12 @@ class EventStream:
     def __init__(self, open_storage: Callable[[], Awaitable[Storage]], queue: str) -> None:
         self._open_storage = open_storage
         self._queue = queue
-        self._events: asyncio.Queue[Event] = asyncio.Queue(BUFFER)
+        self._events: asyncio.Queue[Event | None] = asyncio.Queue(BUFFER)
         self._subscription: Subscription | None = None
+        self._ended = False
 
     async def __aenter__(self) -> EventStream:
-        if self._subscription is None:
+        if self._subscription is None and not self._ended:
             storage = await self._open_storage()
             self._subscription = await storage.listen(self._queue, EVENTS, self._hear)
         return self
@@ -44,7 +45,10 @@ class EventStream:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Stop listening. Idempotent."""
+        """Stop listening; iterating ends after what has come so far. Idempotent."""
+        if not self._ended:
+            self._ended = True
+            self._put(None)
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
             await subscription.close()
@@ -55,13 +59,19 @@ class EventStream:
     async def __anext__(self) -> Event:
         if self._subscription is None:
             await self.__aenter__()
-        return await self._events.get()
+        event = await self._events.get()
+        if event is None:
+            self._put(None)  # for the next step, or another task that iterates
+            raise StopAsyncIteration
+        return event
 
     def _hear(self, messages: Sequence[Message] | None) -> None:
         for message in messages or ():
-            if not isinstance(message, StorageEvent):
-                continue
-            if self._events.full():
-                self._events.get_nowait()
-                logger.warning("an event was dropped: the reader of events() is too slow")
-            self._events.put_nowait(event_of(message, self._queue))
+            if isinstance(message, StorageEvent) and not self._ended:
+                self._put(event_of(message, self._queue))
+
+    def _put(self, event: Event | None) -> None:
+        if self._events.full():
+            self._events.get_nowait()
+            logger.warning("an event was dropped: the reader of events() is too slow")
+        self._events.put_nowait(event)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, TypeVar, Unpack
+from weakref import WeakSet
 
 from jobqueue.batcher import Batcher, batches
 from jobqueue.errors import ConfigurationError, JobNotFound, SerializationError, WaitTimeout
@@ -68,6 +69,7 @@ class Producer:
         self._hooks = hooks or Hooks()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = asyncio.Lock()
+        self._streams: WeakSet[EventStream] = WeakSet()
 
     # -- life cycle ------------------------------------------------------------------------------
 
@@ -102,6 +104,7 @@ class Producer:
                 "threads, or a Queue object for each loop"
             )
         self.storage = self.storage.twin()
+        self._streams.clear()
         self._lock = asyncio.Lock()
         self._loop = None
 
@@ -112,6 +115,8 @@ class Producer:
                 return
             await self._batcher.flushed()
             await self._replies.close()
+            for stream in list(self._streams):
+                await stream.aclose()
             await self.storage.close()
             self._loop = None
 
@@ -329,9 +334,11 @@ class Producer:
     def events(self) -> EventStream:
         """Every worker's and producer's events from now on, for ``async for`` (or ``async with``).
 
-        A hint for people and dashboards: events may be lost.
+        A hint for people and dashboards: events may be lost. It ends when the producer is closed.
         """
-        return EventStream(self._open_storage, self.queue)
+        stream = EventStream(self._open_storage, self.queue)
+        self._streams.add(stream)
+        return stream
 
     async def _open_storage(self) -> Storage:
         await self.open()

@@ -20,7 +20,7 @@ from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from jobqueue.errors import ConfigurationError
+from jobqueue.errors import ConfigurationError, StorageError
 from jobqueue.storage.redis.errors import RETRYABLE, translated
 from jobqueue.storage.redis.keys import QueueKeys
 from jobqueue.storage.redis.scripts import Script, load
@@ -98,10 +98,16 @@ class Commands:
         self.settings = connection_settings(url)
         self.timeout: float = self.settings["socket_timeout"]
         self.redis = _client(self.settings, POOL_SIZE)
+        self._closed = False
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close every connection; no command makes another one."""
+        self._closed = True
         await self.redis.aclose()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StorageError(f"the storage {self.url} is closed: open it first")
 
     async def call(
         self, name: str, keys: QueueKeys, arguments: Sequence[Any], worker: str = ""
@@ -117,6 +123,7 @@ class Commands:
         names = [keys.named(key, worker) for key in script.keys]
         with translated(self.url):
             for delay in (*_RETRY_DELAYS, None):
+                self._check_open()
                 try:
                     async with asyncio.timeout(self.timeout):
                         return await run_script(self.redis, script, names, arguments)
@@ -127,6 +134,7 @@ class Commands:
 
     async def read(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Run plain read commands in one round trip."""
+        self._check_open()
         with translated(self.url):
             pipeline: Any = self.redis.pipeline(transaction=False)
             for command in commands:
@@ -136,6 +144,7 @@ class Commands:
 
     async def execute(self, *command: Any) -> Any:
         """Run one command."""
+        self._check_open()
         with translated(self.url):
             async with asyncio.timeout(self.timeout):
                 return await _execute(self.redis, *command)
