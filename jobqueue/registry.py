@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, replace, replace
 from typing import Any, TypeAlias
 
 from jobqueue.errors import ConfigurationError
@@ -67,6 +67,8 @@ class Registry:
         self._handlers: dict[str, Handler] = {}
         self._travelling: dict[str, JobOptions] = {}
         self._fallback: Handler | None = None
+        self._policies: dict[str, Policy] = {}
+        self._fallback_policy = _policy(options, None)
 
     def add(self, name: str | None, handler: Handler) -> None:
         """Register a handler; without a name, for every name that has none of its own.
@@ -78,6 +80,7 @@ class Registry:
             if self._fallback is not None:
                 raise ConfigurationError("a handler for all other names is registered already")
             self._fallback = handler
+            self._fallback_policy = _policy(self.options, handler)
             return
         if check_name(name, "the job type's name") in self._handlers:
             raise ConfigurationError(
@@ -85,6 +88,7 @@ class Registry:
                 'such as @queue.job(name="...")'
             )
         self._handlers[name] = handler
+        self._policies[name] = _policy(self.options, handler)
         options = handler.options
         stays = options.retry is not UNSET and not can_travel(options.retry)
         self._travelling[name] = replace(options, retry=UNSET) if stays else options
@@ -113,26 +117,30 @@ class Registry:
             spec: Its spec, or ``None`` when that cannot be read.
             ttl_ms: The time to live that is stored with it, or 0.
         """
-        handler = self.find(name)
-        own = NO_OPTIONS if handler is None else handler.options
-        queue = self.options
-        timeout_ms = None if spec is None else spec.timeout_ms
-        if timeout_ms is None:
-            seconds = queue.timeout if own.timeout is UNSET else own.timeout
-            timeout_ms = 0 if seconds is None else to_ms(seconds, "timeout")
-        if not ttl_ms:
-            seconds = queue.result_ttl if own.result_ttl is UNSET else own.result_ttl
-            ttl_ms = to_ms(seconds, "result_ttl")
-        max_attempts = None if spec is None else spec.max_attempts
-        if max_attempts is None:
-            max_attempts = queue.max_attempts if own.max_attempts is UNSET else own.max_attempts
-        retry = None if spec is None else spec.retry
-        if retry is None:
-            retry = queue.retry if own.retry is UNSET else own.retry
-        return Policy(
-            max_attempts=max_attempts,
-            retry=retry,
-            narrowing=NO_NARROWING if handler is None else handler.narrowing,
-            timeout_ms=timeout_ms or None,
-            result_ttl_ms=ttl_ms,
-        )
+        policy = self._policies.get(name, self._fallback_policy)
+        if spec is None:
+            return policy if not ttl_ms else replace(policy, result_ttl_ms=ttl_ms)
+        changes: dict[str, Any] = {}
+        if ttl_ms:
+            changes["result_ttl_ms"] = ttl_ms
+        if spec.timeout_ms is not None:
+            changes["timeout_ms"] = spec.timeout_ms or None
+        if spec.max_attempts is not None:
+            changes["max_attempts"] = spec.max_attempts
+        if spec.retry is not None:
+            changes["retry"] = spec.retry
+        return replace(policy, **changes) if changes else policy
+
+
+def _policy(queue: QueueOptions, handler: Handler | None) -> Policy:
+    """The two layers that are the same for every job of a handler."""
+    own = NO_OPTIONS if handler is None else handler.options
+    timeout = queue.timeout if own.timeout is UNSET else own.timeout
+    result_ttl = queue.result_ttl if own.result_ttl is UNSET else own.result_ttl
+    return Policy(
+        max_attempts=queue.max_attempts if own.max_attempts is UNSET else own.max_attempts,
+        retry=queue.retry if own.retry is UNSET else own.retry,
+        narrowing=NO_NARROWING if handler is None else handler.narrowing,
+        timeout_ms=None if timeout is None else to_ms(timeout, "timeout"),
+        result_ttl_ms=to_ms(result_ttl, "result_ttl"),
+    )
