@@ -165,7 +165,6 @@ class SyncEventStream:
         self._changing = threading.RLock()
         self._session: Session | None = None
         self._events: EventStream
-        self._steps: set[Future[Event]] = set()
         self._closed = False
 
     def __enter__(self) -> SyncEventStream:
@@ -201,15 +200,14 @@ class SyncEventStream:
             if session is None or session.closed:
                 raise StopIteration
             step = session.start(self._events.__anext__())
-            self._steps.add(step)
         try:
             return session.wait_for(step)
+        except StopAsyncIteration:
+            raise StopIteration from None
         except StorageError:
             if step.cancelled():
                 raise StopIteration from None
             raise
-        finally:
-            self._steps.discard(step)
 
     def close(self) -> None:
         """Stop listening; whoever waits for the next event has seen the last one. Idempotent."""
@@ -221,7 +219,5 @@ class SyncEventStream:
                 if session is None or session.closed:
                     return
                 session.streams.discard(self)
-                for step in list(self._steps):
-                    step.cancel()
                 closing = session.start(self._events.aclose())
             session.wait_for(closing)
