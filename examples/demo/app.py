@@ -39,10 +39,14 @@ class Module(TypedDict):
 
 
 def source_files() -> list[str]:
-    """Every Python file of the standard library, relative to it, in a fixed order."""
+    """Every Python file of the standard library, relative to it, in a fixed order.
+
+    ``DEMO_FILES`` may say how many of them are enough.
+    """
     files = (path.relative_to(STDLIB) for path in STDLIB.rglob("*.py"))
     installed = {"site-packages", "dist-packages"}
-    return sorted(path.as_posix() for path in files if not installed.intersection(path.parts))
+    paths = sorted(path.as_posix() for path in files if not installed.intersection(path.parts))
+    return paths[: int(os.environ.get("DEMO_FILES") or len(paths))]
 
 
 def job_id(path: str) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import shutil
 import sys
 import time
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from jobqueue import JobInfo
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-FOLDER = REPOSITORY / ".demo"
 STALLED_AFTER = 60.0
 """Seconds without progress after which the demo gives up."""
 LARGEST = 8
@@ -46,22 +45,32 @@ class DemoFailed(Exception):
 def main() -> int:
     parser = argparse.ArgumentParser(description="Index the standard library; kill a worker.")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--url", help="storage to use (default: SQLite, in the folder .demo)")
+    where.add_argument("--url", help="storage to use (default: SQLite, in --folder)")
     where.add_argument("--redis", action="store_true", help="start a Redis or Valkey server")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=REPOSITORY / ".demo",
+        help="for the SQLite file and the logs (default: .demo); those of an earlier run go",
+    )
+    parser.add_argument("--files", type=int, metavar="N", help="only the first N files")
     arguments = parser.parse_args()
     if (arguments.url or "").startswith("memory:"):
         parser.error("memory:// cannot be shared between processes; use sqlite:/// or redis://")
 
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir()
-    url = arguments.url or f"sqlite:///{quote(str(FOLDER / 'jobs.db'))}"
+    folder: Path = arguments.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in (*folder.glob("jobs.db*"), *folder.glob("*.log")):
+        old.unlink()
+    url = arguments.url or f"sqlite:///{quote(str(folder / 'jobs.db'))}"
     try:
         with own_server() if arguments.redis else nullcontext(url) as url:
             # Before the app is imported, here and in the processes that are started from here. A
             # queue name of its own keeps this run apart from all others on a shared server.
             os.environ["JOBQUEUE_URL"] = url
             os.environ["DEMO_QUEUE"] = f"demo-{os.getpid()}-{time.time_ns()}"
-            return asyncio.run(demo())
+            os.environ["DEMO_FILES"] = str(arguments.files or "")
+            return asyncio.run(demo(folder))
     except DemoFailed as error:
         console.print(f"The demo failed: {error}", style="red", markup=False)
     except KeyboardInterrupt:
@@ -77,35 +86,31 @@ def own_server() -> AbstractContextManager[str]:
     return server()
 
 
-async def demo() -> int:
+async def demo(folder: Path) -> int:
     from app import STDLIB, queue, source_files
 
     files = source_files()
     console.print(f"{len(files)} files below {STDLIB}, one job each, kept in {queue.storage.url}")
     async with AsyncExitStack() as stack:
-        producer = start("producer", PRODUCER, stack)
-        victim = start("worker 1", WORKER, stack)
-        survivor = start("worker 2", WORKER, stack)
+        producer = Process("producer", PRODUCER, folder)
+        stack.callback(producer.stop)
+        victim = Process("worker 1", WORKER, folder)
+        stack.callback(victim.stop)
+        survivor = Process("worker 2", WORKER, folder)
+        stack.callback(survivor.stop)
         await stack.enter_async_context(queue)
 
         await watch(len(files), producer, victim, survivor)
-        lost, redelivered = await check(files)
+        found = await check(files)
         await ask_for_the_largest(files)
 
         if survivor.stop() != 0:
             raise ended(survivor)
-    for line in lost[:10]:
+    for line in found.lost[:10]:
         print("lost:", line)
-    found = len(files) - len(lost)
-    print(f"{len(files)} files, {found} results, {len(lost)} lost, {redelivered} redelivered")
+    results, lost = len(files) - len(found.lost), len(found.lost)
+    print(f"{len(files)} files, {results} results, {lost} lost, {found.redelivered} redelivered")
     return 1 if lost else 0
-
-
-def start(name: str, arguments: list[str], stack: AsyncExitStack) -> Process:
-    """A process that ends with the demo at the latest."""
-    process = Process(name, arguments, FOLDER)
-    stack.callback(process.stop)
-    return process
 
 
 async def watch(total: int, producer: Process, victim: Process, survivor: Process) -> None:
@@ -148,26 +153,37 @@ def ended(process: Process) -> DemoFailed:
     )
 
 
-async def check(files: list[str]) -> tuple[list[str], int]:
-    """Compare the results with the files themselves.
+@dataclass
+class Found:
+    """What the check found.
 
-    Returns:
-        What is wrong with each file that has no right result, and how many jobs took more than one
-        attempt.
+    Attributes:
+        lost: What is wrong, for each file that has no right result.
+        redelivered: Jobs that took more than one attempt.
     """
+
+    lost: list[str] = field(default_factory=list)
+    redelivered: int = 0
+
+
+async def check(files: list[str]) -> Found:
+    """Compare the results with the files themselves."""
     from app import STDLIB, job_id, queue
 
-    lost: list[str] = []
-    redelivered = 0
+    found = Found()
+    unparsable = 0
     for path in files:
         with (STDLIB / path).open("rb") as file:
             lines = sum(1 for _ in file)
         info = await queue.get(job_id(path))
         if fault := fault_of(info, lines):
-            lost.append(f"{path}: {fault}")
-        if info is not None and info.attempt > 1:
-            redelivered += 1
-    return lost, redelivered
+            found.lost.append(f"{path}: {fault}")
+            continue
+        assert info is not None
+        found.redelivered += info.attempt > 1
+        unparsable += bool(info.result["note"])
+    console.print(f"{unparsable} files are no valid Python (test data); their results say so.")
+    return found
 
 
 def fault_of(info: JobInfo | None, lines: int) -> str:
