@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, Unpack, cast
 
 from jobqueue.job import Job
 from jobqueue.options import NO_OPTIONS, JobOptions
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_POSITIONAL: Final = inspect.Parameter.POSITIONAL_OR_KEYWORD
+_KEYWORD: Final = inspect.Parameter.KEYWORD_ONLY
 
 
 class JobType(Generic[P, R]):
@@ -120,25 +123,38 @@ class _Signature:
     def __init__(self, function: Callable[..., Any]) -> None:
         self._signature = inspect.signature(function)
         parameters = self._signature.parameters.values()
-        kinds = {parameter.kind for parameter in parameters}
-        self._names = tuple(parameter.name for parameter in parameters)
-        self._simple = kinds <= {
-            inspect.Parameter.POSITIONAL_OR_KEYWORD,
-            inspect.Parameter.KEYWORD_ONLY,
-        }
+        self._names = frozenset(parameter.name for parameter in parameters)
+        self._positional = tuple(
+            parameter.name for parameter in parameters if parameter.kind is _POSITIONAL
+        )
+        self._required = frozenset(
+            parameter.name
+            for parameter in parameters
+            if parameter.default is inspect.Parameter.empty
+        )
+        self._is_plain = all(parameter.kind in (_POSITIONAL, _KEYWORD) for parameter in parameters)
 
     def to_payload(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        if self._is_plain and len(args) <= len(self._positional):
+            payload: dict[str, Any] = dict(zip(self._positional, args, strict=False))
+            payload.update(kwargs)
+            is_once = len(payload) == len(args) + len(kwargs)
+            if is_once and self._required <= payload.keys() <= self._names:
+                return payload
+        # Everything else, and the words for what does not fit.
         return dict(self._signature.bind(*args, **kwargs).arguments)
 
     def call(self, function: Callable[..., Any], payload: Any) -> Any:
+        if payload is None:
+            payload = {}  # a job enqueued by name without a payload
         if not isinstance(payload, dict):
             raise TypeError(
                 f"the payload must be a map of parameter name to value, not {payload!r:.80}"
             )
         values = cast("dict[str, Any]", payload)
-        if self._simple:
+        if self._is_plain:
             return function(**values)
-        unknown = values.keys() - set(self._names)
+        unknown = values.keys() - self._names
         if unknown:
             raise TypeError(f"unexpected arguments: {', '.join(sorted(map(str, unknown)))}")
         bound = inspect.BoundArguments(self._signature, OrderedDict(values))
