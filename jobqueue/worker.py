@@ -13,6 +13,7 @@ from jobqueue.consumer import Consumer
 from jobqueue.errors import ConfigurationError, StorageUnavailable
 from jobqueue.maintenance import Promoter, Pruner, Reaper
 from jobqueue.options import check_count
+from jobqueue.undisturbed import undisturbed
 
 if TYPE_CHECKING:
     from jobqueue.queue import Queue
@@ -70,8 +71,7 @@ class Worker:
     async def __aexit__(self, *exc: object) -> None:
         stack, self._stack = self._stack, None
         if stack is not None:
-            with anyio.CancelScope(shield=True):
-                await stack.aclose()
+            await undisturbed(stack.aclose())
 
     async def _stop_consumers(self) -> None:
         await asyncio.gather(*(consumer.stop() for consumer in self._consumers))

@@ -8,8 +8,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import anyio
-
 from jobqueue.consumer.active import ActiveJob, ActiveJobs, Interruption, Slots
 from jobqueue.consumer.claimer import Claimer
 from jobqueue.consumer.leases import LeaseKeeper
@@ -32,6 +30,7 @@ from jobqueue.storage.base import (
     Subscription,
 )
 from jobqueue.storage.url import storage_from
+from jobqueue.undisturbed import undisturbed
 
 logger = logging.getLogger("jobqueue")
 
@@ -136,18 +135,21 @@ class Consumer:
 
         Claims end at once. Jobs that run get ``grace`` seconds (default: the queue's); then their
         handlers are cancelled and the jobs go back to the head of the queue, the attempt not
-        charged. Takes at most ``grace`` plus one second, whatever the handlers do. Idempotent.
+        charged. Takes at most ``grace`` plus one second, whatever the handlers do, and goes on to
+        its end when it is cancelled. Idempotent.
         """
         if not self._running:
             return
         self._running = False
-        with anyio.CancelScope(shield=True):
-            seconds = self._options.grace_seconds if grace is None else grace
-            deadline = time.monotonic() + seconds + _UNWIND + _LAST_WORDS
-            claimer = asyncio.create_task(self._claimer.stop(seconds + _UNWIND))
-            await self._finish_active(seconds)
-            await claimer
-            await self._let_go(max(0.1, deadline - time.monotonic()))
+        seconds = self._options.grace_seconds if grace is None else grace
+        await undisturbed(self._stop(seconds))
+
+    async def _stop(self, grace: float) -> None:
+        deadline = time.monotonic() + grace + _UNWIND + _LAST_WORDS
+        claimer = asyncio.create_task(self._claimer.stop(grace + _UNWIND))
+        await self._finish_active(grace)
+        await claimer
+        await self._let_go(max(0.1, deadline - time.monotonic()))
 
     async def __aenter__(self) -> Consumer:
         await self.start()
