@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from jobqueue import JobType, Queue, __version__
+from jobqueue import JobQueueError, JobType, Queue, __version__
 
 IN_FLIGHT = 100
 READY = "ready"
@@ -238,7 +238,10 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="jobqueue-bench-") as folder:
         url = arguments.url or f"sqlite:///{quote(str(Path(folder) / 'jobs.db'))}"
-        rounds = run(measure(url, arguments.jobs, arguments.calls, arguments.rounds))
+        try:
+            rounds = run(measure(url, arguments.jobs, arguments.calls, arguments.rounds))
+        except JobQueueError as error:
+            sys.exit(f"error: {error}")
         report(Queue("storage", url).storage.url, rounds, arguments.json)
 
 

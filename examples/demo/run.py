@@ -25,10 +25,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
+from jobqueue import JobInfo, JobQueueError
+
 if TYPE_CHECKING:
     from app import Module
-
-    from jobqueue import JobInfo
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STALLED_AFTER = 60.0
@@ -71,7 +71,7 @@ def main() -> int:
             os.environ["DEMO_QUEUE"] = f"demo-{os.getpid()}-{time.time_ns()}"
             os.environ["DEMO_FILES"] = str(arguments.files or "")
             return asyncio.run(demo(folder))
-    except DemoFailed as error:
+    except (DemoFailed, JobQueueError) as error:
         console.print(f"The demo failed: {error}", style="red", markup=False)
     except KeyboardInterrupt:
         console.print("Interrupted.")
