@@ -1,6 +1,6 @@
 """A script without an event loop: hand out work, and collect the answers.
 
-jobqueue worker examples.sync_script:queue.queue    # in one terminal, or in several
+jobqueue worker examples.sync_script:queue    # in one terminal, or in several
 python examples/sync_script.py                      # in another, in the same folder
 """
 

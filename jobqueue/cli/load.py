@@ -13,6 +13,7 @@ from typing import Any
 from jobqueue.cli.exits import CommandError
 from jobqueue.jobtype import JobType
 from jobqueue.queue import Queue
+from jobqueue.sync import SyncQueue
 
 
 def load_queues(targets: Sequence[str]) -> list[Queue]:
@@ -52,6 +53,8 @@ def _load(target: str) -> Queue:
             found = getattr(found, part)
         except AttributeError:
             raise CommandError(f"{name!r} has no {path!r}: {_choices(module)}") from None
+    if isinstance(found, SyncQueue):
+        found = found.queue
     if not isinstance(found, Queue):
         raise CommandError(f"{target!r} is {_kind(found)}, not a Queue: {_choices(module)}")
     return found
@@ -91,6 +94,7 @@ def _queues_of(module: ModuleType) -> dict[str, Queue]:
     """The queues of a module, each under its first name."""
     found: dict[str, Queue] = {}
     for name, value in vars(module).items():
+        value = value.queue if isinstance(value, SyncQueue) else value
         if isinstance(value, Queue) and all(value is not other for other in found.values()):
             found[name] = value
     return found
