@@ -1,0 +1,1 @@
+"""One program for each system, all speaking the protocol of ``base.py``."""
