@@ -47,9 +47,19 @@ check-lua:
 		exit 1; } >&2
 	luacheck --quiet lua
 
-## bench: enqueue, drain and call rates (URL=redis://... for a server; default: SQLite)
+## bench: jobqueue and its peers side by side, into benchmarks/results (ARGS="--only drain")
 .PHONY: bench
-bench: .venv/.has-fast
+bench: $(if $(SERVER_ON_PATH),.venv/.has-fast,.venv/.has-embedded)
+	@$(BIN)/python benchmarks/bench.py $(ARGS)
+
+## bench-quick: the same with fewer jobs and the main peers, in two minutes
+.PHONY: bench-quick
+bench-quick: $(if $(SERVER_ON_PATH),.venv/.has-fast,.venv/.has-embedded)
+	@$(BIN)/python benchmarks/bench.py --quick $(ARGS)
+
+## bench-one: enqueue, drain and call rates of one storage (URL=redis://...; default: SQLite)
+.PHONY: bench-one
+bench-one: .venv/.has-fast
 	@$(BIN)/python benchmarks/throughput.py $(if $(URL),--url '$(URL)') $(ARGS)
 
 ## fmt: format the code, and mend what ruff can
