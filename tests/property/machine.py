@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Final, TypeVar
 
@@ -44,13 +44,14 @@ from tests.support.jobs import (
 
 T = TypeVar("T")
 
-IDS: Final = ("a", "b c", "c:{d}", "\0", "\N{PILE OF POO}*", "10")
-WORKERS: Final = ("w1", "w 2", "w:{3}")
+IDS: Final = ("a", "b c:{d}", "\0", "\N{PILE OF POO}*")
+WORKERS: Final = ("w1", "w:{2}")
 REAPERS: Final = ("reaper", "w1")
 LONGEST: Final = 4 * HOUR
 
 SCHEDULED, QUEUED, RUNNING = JobState.SCHEDULED, JobState.QUEUED, JobState.RUNNING
 RETRYING, CANCELLED = JobState.RETRYING, JobState.CANCELLED
+WAITING: Final = (SCHEDULED, QUEUED, RETRYING)
 
 STEPS: Final[dict[str, frozenset[tuple[JobState, JobState]]]] = {
     "claim": frozenset(
@@ -76,13 +77,14 @@ def is_legal(verb: str, before: JobState, after: JobState) -> bool:
 hours = st.integers(1, LONGEST // HOUR).map(lambda n: n * HOUR)
 hours_or_none = st.integers(0, LONGEST // HOUR).map(lambda n: n * HOUR)
 values = st.binary(max_size=3)
-ids = st.lists(st.sampled_from(IDS), min_size=1, max_size=3)
+ids = st.lists(st.sampled_from(IDS), min_size=1, max_size=2)
 workers = st.sampled_from(WORKERS)
 limits = st.sampled_from([1, 2, MAX_BATCH])
-picks = st.lists(st.integers(0, 7), min_size=1, max_size=3)
-"""Of the leases given so far, counted from the newest."""
+counts = st.integers(1, 4)
+picks = st.lists(st.integers(0, 3), min_size=1, max_size=3)
+"""Of a list of leases, counted from the newest."""
 
-outcomes = st.one_of(
+outcome = st.one_of(
     st.builds(completed, values, ttl_ms=hours),
     st.builds(failed, values, ttl_ms=hours),
     st.builds(cancelled, values, ttl_ms=hours),
@@ -91,6 +93,7 @@ outcomes = st.one_of(
     st.builds(released),
     st.builds(requeued),
 )
+some_outcomes = st.lists(outcome, min_size=1, max_size=3)
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,11 @@ class Step:
     refunded: set[str] = field(default_factory=set)
 
 
+def settled(settlements: Sequence[Settlement]) -> list[Held]:
+    """The leases that somebody tried to settle."""
+    return [Held(id, fence) for id, fence, _ in settlements]
+
+
 class StorageMachine(RuleBasedStateMachine):
     """Rules for everything that producers, workers, reapers and time do to one queue.
 
@@ -159,15 +167,19 @@ class StorageMachine(RuleBasedStateMachine):
         self.model = Model(now=self.clock.now())
         self.numbers = count(1)
         self.leases: list[Lease] = []
-        self.forgotten: list[Lease] = []
+        self.live: list[Lease] = []
         self.last_enqueue: list[NewJob] = []
         self.last_claims: dict[str, tuple[ClaimRequest, int]] = {}
         self.last_finish: tuple[str, list[Settlement]] | None = None
         self.seen: dict[str, StoredJob] = {}
         self.step = Step()
+        self.some_expired = False
+        self.agree = True
 
     def teardown(self) -> None:
         try:
+            if self.agree:
+                self._drain()
             self.run(self.storage.close())
         finally:
             self.place.close()
@@ -181,18 +193,30 @@ class StorageMachine(RuleBasedStateMachine):
 
     def begin(self, verb: str) -> None:
         self.step = Step(verb)
+        self.agree = False
+
+    def any_job(self, *states: str) -> bool:
+        """Whether a job is in one of these states."""
+        return any(job.state in states for job in self.model.jobs.values())
 
     # -- producers -------------------------------------------------------------------------------
 
-    @initialize(plans=st.lists(plans, max_size=4))
+    @initialize(plans=st.lists(plans, min_size=1, max_size=4))
     def enqueue_first(self, plans: list[JobPlan]) -> None:
         self.enqueue(plans)
 
+    @precondition(lambda self: len(self.model.jobs) < len(IDS) or self.any_job("cancelled"))
     @rule(plans=st.lists(plans, min_size=1, max_size=3))
     def enqueue(self, plans: list[JobPlan]) -> None:
         jobs = [self._new_job(plan) for plan in plans]
         self._enqueue(jobs)
         self.last_enqueue = jobs
+
+    @precondition(lambda self: self.model.jobs)
+    @rule(plan=plans)
+    def enqueue_one(self, plan: JobPlan) -> None:
+        """Of a known id, more often than not."""
+        self._enqueue([self._new_job(plan)])
 
     @precondition(lambda self: self.last_enqueue)
     @rule()
@@ -228,12 +252,31 @@ class StorageMachine(RuleBasedStateMachine):
         self.step.stored_anew = {id for id in after if after[id] is not before.get(id)}
         return answers
 
+    @precondition(lambda self: self.model.jobs)
     @rule(ids=ids, ttl=hours, value=values)
     def cancel(self, ids: list[str], ttl: int, value: bytes) -> None:
         self.begin("cancel")
         answers = self.run(self.storage.cancel(QUEUE, ids, ttl, value))
         assert answers == self.model.cancel(ids, ttl, value)
 
+    @precondition(lambda self: self.model.ready)
+    @rule(plan=plans, ttl=hours)
+    def replace_first(self, plan: JobPlan, ttl: int) -> None:
+        """Whose turn it is loses its place to the others when it is stored anew."""
+        id = self.model.ready[0][0]
+        self.cancel([id], ttl, b"")
+        self.check()
+        self._enqueue([self._new_job(replace(plan, id=id))])
+
+    @precondition(lambda self: self.live)
+    @rule(picks=picks, ttls=st.lists(hours, min_size=1, max_size=2))
+    def cancel_running(self, picks: list[int], ttls: list[int]) -> None:
+        """The first of several requests counts."""
+        ids = [self.live[-1 - pick % len(self.live)].held.id for pick in picks]
+        for number, ttl in enumerate(ttls):
+            self.cancel(ids, ttl, b"%d" % number)
+
+    @precondition(lambda self: self.any_job(*TERMINAL))
     @rule(ids=ids, ttl=hours)
     def set_result_ttl(self, ids: list[str], ttl: int) -> None:
         self.begin("set_result_ttl")
@@ -242,22 +285,38 @@ class StorageMachine(RuleBasedStateMachine):
 
     # -- workers ---------------------------------------------------------------------------------
 
-    @rule(worker=workers, count=st.integers(1, 4), lease=hours, blocks=st.booleans())
-    def claim(self, worker: str, count: int, lease: int, blocks: bool) -> None:
+    @precondition(lambda self: self.any_job(*WAITING))
+    @rule(worker=workers, count=counts, lease=hours)
+    def claim(self, worker: str, count: int, lease: int) -> None:
+        self._claim_anew(worker, count, lease, 0)
+
+    @precondition(lambda self: self.model.ready)
+    @rule(worker=workers, count=counts, lease=hours)
+    def claim_and_wait(self, worker: str, count: int, lease: int) -> None:
+        """Only where there is something: the wait itself runs in real time."""
+        self._claim_anew(worker, count, lease, HOUR)
+
+    def _claim_anew(self, worker: str, count: int, lease: int, block: int) -> list[Lease]:
         request = ClaimRequest(
             worker=worker,
             count=count,
             token=f"token {next(self.numbers)}",
             lease_ms=lease,
-            # Only where there is something: the wait itself runs in real time.
-            block_ms=HOUR if blocks and self.model.ready else 0,
+            block_ms=block,
         )
         claims = self._claim(request)
         self.last_claims.pop(worker, None)
         if claims:
             self.last_claims[worker] = request, self.model.now + lease
-            self.leases += [Lease(worker, Held(claim.id, claim.fence)) for claim in claims]
+        return self._got(worker, claims)
 
+    def _got(self, worker: str, claims: Sequence[Claim]) -> list[Lease]:
+        got = [Lease(worker, Held(claim.id, claim.fence)) for claim in claims]
+        self.leases += got
+        self.live += got
+        return got
+
+    @precondition(lambda self: self.last_claims)
     @rule(worker=workers)
     def replay_claim(self, worker: str) -> None:
         """The answer was lost: the same jobs come, and no others."""
@@ -278,17 +337,44 @@ class StorageMachine(RuleBasedStateMachine):
         self.model.claim(request, claims)
         return claims
 
-    @precondition(lambda self: self.leases)
-    @rule(picks=picks, outcomes=st.lists(outcomes, min_size=3, max_size=3))
+    @precondition(lambda self: self.live)
+    @rule(picks=picks, outcomes=some_outcomes)
     def finish(self, picks: list[int], outcomes: list[Outcome]) -> None:
-        """Of any leases: held, settled before, lost or taken over."""
-        self._finish([self.leases[-1 - pick % len(self.leases)] for pick in picks], outcomes)
+        """What is held; one and the same lease perhaps twice in a call."""
+        self._finish([self.live[-1 - pick % len(self.live)] for pick in picks], outcomes)
 
-    @precondition(lambda self: self.forgotten)
-    @rule(picks=picks, outcomes=st.lists(outcomes, min_size=3, max_size=3))
+    @precondition(lambda self: self.any_job(*WAITING))
+    @rule(worker=workers, outcomes=some_outcomes)
+    def work(self, worker: str, outcomes: list[Outcome]) -> None:
+        """An attempt from its begin to its end."""
+        claimed = self._claim_anew(worker, len(outcomes), LONGEST, 0)
+        self.check()
+        if claimed:
+            self._finish(claimed, outcomes)
+
+    @precondition(lambda self: self.any_job(*WAITING))
+    @rule(worker=workers, lease=hours, beat=hours, ms=hours, outcomes=some_outcomes)
+    def work_slowly(
+        self, worker: str, lease: int, beat: int, ms: int, outcomes: list[Outcome]
+    ) -> None:
+        """An attempt with a sign of life in between, and a reaper that looks in before its end."""
+        claimed = self._claim_anew(worker, len(outcomes), lease, 0)
+        self.check()
+        self._heartbeat(worker, [one.held for one in claimed], beat)
+        self.check()
+        self.advance(ms)
+        self.check()
+        self._recover("reaper", MAX_BATCH, lease)
+        self.check()
+        if claimed:
+            self._finish(claimed, outcomes)
+
+    @precondition(lambda self: len(self.leases) > len(self.live))
+    @rule(picks=picks, outcomes=some_outcomes)
     def finish_as_a_ghost(self, picks: list[int], outcomes: list[Outcome]) -> None:
-        """A worker that was thought dead comes back with what it held."""
-        self._finish([self.forgotten[-1 - pick % len(self.forgotten)] for pick in picks], outcomes)
+        """A worker that was thought dead, or forgot what it did, comes with what it held."""
+        stale = [lease for lease in self.leases if lease not in self.live]
+        self._finish([stale[-1 - pick % len(stale)] for pick in picks], outcomes)
 
     @precondition(lambda self: self.last_finish)
     @rule()
@@ -308,34 +394,54 @@ class StorageMachine(RuleBasedStateMachine):
         self.begin("finish")
         answers = self.run(self.storage.finish(QUEUE, worker, settlements))
         assert answers == self.model.finish(settlements)
+        self.live = [lease for lease in self.live if lease.held not in settled(settlements)]
         self.step.refunded = {id for id, _, outcome in settlements if outcome.refund}
 
-    @rule(worker=workers, picks=picks, lease=hours)
-    def heartbeat(self, worker: str, picks: list[int], lease: int) -> None:
-        own = [lease for lease in self.leases if lease.worker == worker]
-        self._heartbeat(worker, own, picks if own else [], lease)
+    @precondition(lambda self: self.live)
+    @rule()
+    def stop(self) -> None:
+        """A worker gives back all that it holds."""
+        worker = self.live[-1].worker
+        held = [lease for lease in self.live if lease.worker == worker]
+        self._finish(held, [released()] * len(held))
 
-    @precondition(lambda self: self.forgotten)
+    @precondition(lambda self: self.live)
+    @rule(lease=hours)
+    def heartbeat(self, lease: int) -> None:
+        worker = self.live[-1].worker
+        held = [one.held for one in self.live if one.worker == worker]
+        self._heartbeat(worker, held, lease)
+
+    @precondition(lambda self: len(self.leases) > len(self.live))
     @rule(picks=picks, lease=hours)
     def heartbeat_as_a_ghost(self, picks: list[int], lease: int) -> None:
-        self._heartbeat(self.forgotten[-1].worker, self.forgotten, picks, lease)
+        """With any of its leases: held, settled, lost or taken over."""
+        worker = self.leases[-1 - picks[0] % len(self.leases)].worker
+        own = [one.held for one in self.leases if one.worker == worker]
+        held = dict.fromkeys(own[-1 - pick % len(own)] for pick in picks)
+        self._heartbeat(worker, list(held), lease)
 
-    def _heartbeat(self, worker: str, of: list[Lease], picks: list[int], lease: int) -> None:
+    def _heartbeat(self, worker: str, held: list[Held], lease: int) -> None:
         self.begin("heartbeat")
-        held = list(dict.fromkeys(of[-1 - pick % len(of)].held for pick in picks))
+        if worker in self.last_claims:
+            # A sign of life for a shorter time than the last one may bring its death forward.
+            request, until = self.last_claims[worker]
+            self.last_claims[worker] = request, min(until, self.model.now + lease)
         answer = self.run(self.storage.heartbeat(QUEUE, worker, held, lease))
         expected = self.model.heartbeat(held, lease)
         assert sorted(answer.lost) == sorted(expected.lost)
         assert sorted(answer.cancel_requested) == sorted(expected.cancel_requested)
 
-    @rule(worker=workers)
-    def crash(self, worker: str) -> None:
-        """The worker is gone, and with it all that it knew."""
+    @precondition(lambda self: self.live)
+    @rule()
+    def crash(self) -> None:
+        """A worker is gone, and with it all that it knew; time will show."""
         self.begin("crash")
-        self.forgotten += [lease for lease in self.leases if lease.worker == worker]
-        self.leases = [lease for lease in self.leases if lease.worker != worker]
+        worker = self.live[-1].worker
+        self.live = [lease for lease in self.live if lease.worker != worker]
         self.last_claims.pop(worker, None)
 
+    @precondition(lambda self: self.leases)
     @rule(worker=workers)
     def leave(self, worker: str) -> None:
         self.begin("leave")
@@ -345,13 +451,18 @@ class StorageMachine(RuleBasedStateMachine):
 
     # -- maintenance and time --------------------------------------------------------------------
 
+    @precondition(lambda self: self.any_job("running"))
     @rule(reaper=st.sampled_from(REAPERS), limit=limits, lease=hours)
     def recover(self, reaper: str, limit: int, lease: int) -> None:
         self._recover(reaper, limit, lease)
 
-    @rule(outcomes=st.lists(outcomes, min_size=len(IDS), max_size=len(IDS)))
-    def recover_and_settle(self, outcomes: list[Outcome]) -> None:
-        taken = self._recover("reaper", MAX_BATCH, HOUR)
+    @precondition(lambda self: self.any_job("running"))
+    @rule(ms=hours, lease=hours, outcomes=some_outcomes)
+    def recover_and_settle(self, ms: int, lease: int, outcomes: list[Outcome]) -> None:
+        """What a reaper does when it comes by after a while."""
+        self.advance(ms)
+        self.check()
+        taken = self._recover("reaper", len(outcomes), lease)
         if taken:
             self.check()
             self._finish(taken, outcomes)
@@ -360,19 +471,16 @@ class StorageMachine(RuleBasedStateMachine):
         self.begin("recover")
         claims = self.run(self.storage.recover(QUEUE, reaper, limit, lease))
         self.model.recover(reaper, limit, lease, claims)
-        taken = [Lease(reaper, Held(claim.id, claim.fence)) for claim in claims]
-        self.leases += taken
-        return taken
+        return self._got(reaper, claims)
 
-    @rule(hours=hours)
-    def advance(self, hours: int) -> None:
+    @precondition(lambda self: self.any_job(*(state for state in JobState if state is not QUEUED)))
+    @rule(ms=hours)
+    def advance(self, ms: int) -> None:
         self.begin("advance")
-        self._advance(hours)
-
-    def _advance(self, ms: int) -> None:
         self.run(self.clock.advance(ms))
         self.model.now = self.clock.now()
 
+    @precondition(lambda self: self.any_job("scheduled", "retrying"))
     @rule(limit=limits)
     def promote(self, limit: int) -> None:
         self.begin("promote")
@@ -383,40 +491,38 @@ class StorageMachine(RuleBasedStateMachine):
         jobs = self.run(self.storage.get(QUEUE, ids))
         return [job.id for job in jobs if job is not None and job.state is JobState.QUEUED]
 
+    @precondition(lambda self: self.some_expired)
     @rule(limit=limits)
     def prune(self, limit: int) -> None:
         """How much is left to drop, a storage decides; that nothing else changes, the model."""
         self.begin("prune")
         assert 0 <= self.run(self.storage.prune(QUEUE, limit)) <= limit
+        self.some_expired = False
 
-    @rule()
-    def drain(self) -> None:
+    def _drain(self) -> None:
         """After enough time, each job that has not ended comes exactly once, and can end.
 
         So it was in one place: a job in none would be missing, one in two would come twice.
         """
-        left = {id for id, job in self.model.jobs.items() if job.state not in TERMINAL}
         self.advance(LONGEST)
         self.check()
         taken = self._recover("reaper", MAX_BATCH, HOUR)
-        assert {lease.held.id for lease in taken} == {
-            id for id, job in self.model.jobs.items() if job.state == "running"
-        }
         self.check()
         if taken:
             self._finish(taken, [released()] * len(taken))
             self.check()
-        asked_to_stop = {id for id in left if self.model.jobs[id].state in TERMINAL}
-        self.claim("w1", MAX_BATCH, HOUR, False)
+        left = {id for id, job in self.model.jobs.items() if job.state not in TERMINAL}
+        assert not self.any_job("running")
+        claimed = self._claim_anew("w1", MAX_BATCH, HOUR, 0)
         self.check()
-        running = [job.new.id for job in self.model.jobs.values() if job.state == "running"]
-        assert set(running) == left - asked_to_stop
+        assert {lease.held.id for lease in claimed} == left
         assert self.run(self.storage.promote(QUEUE, MAX_BATCH)) is None
-        if running:
-            self._finish(self.leases[-len(running) :], [completed(ttl_ms=HOUR)] * len(running))
+        if claimed:
+            self._finish(claimed, [completed(ttl_ms=HOUR)] * len(claimed))
             self.check()
         self.advance(LONGEST)
         assert not any(self.run(self.storage.counts(QUEUE)).values())
+        self.check()
 
     # -- what holds after each step --------------------------------------------------------------
 
@@ -429,6 +535,7 @@ class StorageMachine(RuleBasedStateMachine):
         self.model.check_places()
         assert self.place.faults([]) == []
         self._check_history({job.id: job for job in jobs if job is not None})
+        self.agree = True
 
     def _check_history(self, jobs: dict[str, StoredJob]) -> None:
         """The rules for the life of a job, from what was seen of it and not from the model."""
@@ -439,6 +546,7 @@ class StorageMachine(RuleBasedStateMachine):
                 assert may_go, f"{before} was overwritten"
             elif after is None:
                 assert 0 < before.expires_ms <= self.clock.now(), f"{before} vanished"
+                self.some_expired = True
             else:
                 self._check_step(before, after)
         self.seen = jobs

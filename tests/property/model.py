@@ -223,7 +223,7 @@ class Model:
     def recover(self, reaper: str, limit: int, lease: int, answer: Sequence[Claim]) -> None:
         """Check what a recovery gave, and follow it."""
         self.expire()
-        ran_out = {id for id, job in self.jobs.items() if self._ran_out(job)}
+        ran_out = self.ran_out()
         taken = [claim.id for claim in answer]
         assert len(taken) == len(set(taken)) == min(limit, len(ran_out))
         assert set(taken) <= ran_out
@@ -234,8 +234,10 @@ class Model:
             job.fence, job.leased_until = claim.fence, self.now + lease
             self._check_claim(claim, lost_by, job.stop is not None)
 
-    def _ran_out(self, job: ModelJob) -> bool:
-        return job.state == "running" and job.leased_until <= self.now
+    def ran_out(self) -> set[str]:
+        """Ids that may be taken over."""
+        running = {id: job for id, job in self.jobs.items() if job.state == "running"}
+        return {id for id, job in running.items() if job.leased_until <= self.now}
 
     def _check_new_fences(self, claims: Sequence[Claim]) -> None:
         fences = [claim.fence for claim in claims]
