@@ -136,14 +136,16 @@ def decide(
                 state=JobState.SCHEDULED, event=EventType.RELEASED, refund=True, delay_ms=delay_ms
             )
         case WorkerLost(worker):
-            if attempt < policy.max_attempts:
-                return Outcome(state=JobState.QUEUED, event=EventType.RETRYING)
             error = JobError(
                 type="WorkerLost",
                 message=f"worker {worker!r} died or hung while it ran this job",
                 attempts=attempt,
                 reason="worker_lost",
             )
+            if attempt < policy.max_attempts:
+                return Outcome(
+                    state=JobState.QUEUED, event=EventType.RETRYING, value=encode_error(error)
+                )
             return _failed(policy, error)
         case Refused(error, reason):
             return _failed(policy, describe(error, attempt, reason))
