@@ -30,15 +30,27 @@ def pack(value: Any, default: Callable[[Any], Any] | None = None) -> bytes:
     return _msgpack.packb(value, default=default)
 
 
-def unpack(data: bytes, ext_hook: Callable[[int, bytes], Any] | None = None) -> Any:
+def unpack(
+    data: bytes,
+    ext_hook: Callable[[int, bytes], Any] | None = None,
+    map_hook: Callable[[list[tuple[Any, Any]]], Any] | None = None,
+) -> Any:
     """The one value that the bytes hold; arrays become lists, map keys may be anything hashable.
 
+    Args:
+        data: What to unpack.
+        ext_hook: Called for each extension value.
+        map_hook: Makes a map of its pairs.
+
     Raises:
+        TypeError: A key that cannot be hashed, without a ``map_hook``.
         ValueError: Not exactly one msgpack value (or a subclass of it; see msgpack).
     """
     if ext_hook is None:
         return _msgpack.unpackb(data, strict_map_key=False)
-    return _msgpack.unpackb(data, strict_map_key=False, ext_hook=ext_hook)
+    return _msgpack.unpackb(
+        data, strict_map_key=False, ext_hook=ext_hook, object_pairs_hook=map_hook
+    )
 
 
 def pack_raw(value: Any) -> bytes:

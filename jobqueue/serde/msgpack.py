@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
 from jobqueue.packing import ext, pack, unpack
 
 _AWARE, _NAIVE, _DATE, _TIME, _DELTA, _UUID, _DECIMAL, _SET, _FROZENSET, _BIGINT = range(1, 11)
-_MAX_DIGITS: Final = 4096
-_INT64: Final = 2**63
-_UINT64: Final = 2**64
+_MAX_CHARS: Final = 4096
+_MAX_SETS: Final = 32
+"""Sets within sets. Reading one takes some 40 kB of the C stack, and running out of that ends the
+process."""
 
 
 class MsgpackSerde:
@@ -28,29 +30,33 @@ class MsgpackSerde:
 
     def dumps(self, value: Any) -> bytes:
         """Raises ``TypeError`` or ``ValueError`` for what msgpack cannot hold."""
-        try:
-            return pack(value, _to_ext)
-        except OverflowError:
-            # An int beyond 64 bits: the C packer refuses it before it asks the hook.
-            return pack(_wrap_big_ints(value, 0), _to_ext)
+        return pack(value, _WRITER)
 
     def loads(self, data: bytes) -> Any:
         """Raises ``ValueError`` (or a subclass) for anything but one whole msgpack value."""
-        return unpack(data, _from_ext)
+        try:
+            return unpack(data, _READER)
+        except TypeError:
+            # A tuple that was the key of a map has arrived as a list. Rare, so the common path does
+            # not pay for it.
+            return unpack(data, _READER, _map)
 
 
-def _to_ext(value: Any) -> Any:
+def _to_ext(depth: int, value: Any) -> Any:
+    if isinstance(value, int):  # beyond 64 bits, or it would not come here
+        return ext(_BIGINT, _digits(value))
     if isinstance(value, datetime):
         code = _NAIVE if value.utcoffset() is None else _AWARE
         return ext(code, value.isoformat().encode())
     if isinstance(value, UUID):
         return ext(_UUID, value.bytes)
     if isinstance(value, Decimal):
-        return ext(_DECIMAL, str(value).encode())
-    if isinstance(value, frozenset):
-        return ext(_FROZENSET, pack(list(value), _to_ext))  # pyright: ignore[reportUnknownArgumentType]
-    if isinstance(value, set):
-        return ext(_SET, pack(list(value), _to_ext))  # pyright: ignore[reportUnknownArgumentType]
+        return ext(_DECIMAL, _digits(value))
+    if isinstance(value, set | frozenset):
+        _check_depth(depth)
+        members: list[Any] = list(value)  # pyright: ignore[reportUnknownArgumentType]
+        code = _SET if isinstance(value, set) else _FROZENSET
+        return ext(code, pack(members, partial(_to_ext, depth + 1)))
     if isinstance(value, date):
         return ext(_DATE, value.isoformat().encode())
     if isinstance(value, time):
@@ -65,13 +71,32 @@ def _hashable(value: Any) -> Any:
     return tuple(_hashable(item) for item in value) if isinstance(value, list) else value  # pyright: ignore[reportUnknownVariableType]
 
 
-def _members(data: bytes) -> list[Any]:
-    return [_hashable(item) for item in MsgpackSerde().loads(data)]
+def _members(depth: int, data: bytes) -> list[Any]:
+    _check_depth(depth)
+    return [_hashable(item) for item in unpack(data, partial(_from_ext, depth + 1), _map)]
+
+
+def _check_depth(depth: int) -> None:
+    if depth >= _MAX_SETS:
+        raise ValueError(f"more than {_MAX_SETS} sets are nested in one another")
+
+
+def _map(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    try:
+        return {_hashable(key): value for key, value in pairs}
+    except TypeError as error:
+        raise ValueError(f"a map has a key that Python cannot have: {error}") from None
+
+
+def _digits(value: int | Decimal) -> bytes:
+    data = str(value).encode()
+    _text(data)
+    return data
 
 
 def _text(data: bytes) -> str:
-    if len(data) > _MAX_DIGITS:
-        raise ValueError(f"a number of {len(data)} digits is too long")
+    if len(data) > _MAX_CHARS:
+        raise ValueError(f"a text of {len(data)} characters is too long for a number or a time")
     return data.decode("ascii")
 
 
@@ -83,39 +108,25 @@ _DECODERS: Final[dict[int, Callable[[bytes], Any]]] = {
     _DELTA: lambda data: timedelta(*unpack(data)),
     _UUID: lambda data: UUID(bytes=data),
     _DECIMAL: lambda data: Decimal(_text(data)),
-    _SET: lambda data: set(_members(data)),
-    _FROZENSET: lambda data: frozenset(_members(data)),
     _BIGINT: lambda data: int(_text(data)),
 }
 
 
-def _from_ext(code: int, data: bytes) -> Any:
-    decode = _DECODERS.get(code)
-    if decode is None:
-        raise ValueError(f"unknown msgpack extension type {code}")
-    return decode(data)
+def _from_ext(depth: int, code: int, data: bytes) -> Any:
+    try:
+        if code == _SET:
+            return set(_members(depth, data))
+        if code == _FROZENSET:
+            return frozenset(_members(depth, data))
+        decode = _DECODERS.get(code)
+        if decode is not None:
+            return decode(data)
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"msgpack extension type {code} holds nonsense: {error}") from error
+    raise ValueError(f"unknown msgpack extension type {code}")
 
 
-def _wrap_big_ints(value: Any, depth: int) -> Any:
-    if depth > 500:
-        raise ValueError("nested too deeply")
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        if -_INT64 <= value < _UINT64:
-            return value
-        digits = str(value).encode()
-        _text(digits)
-        return ext(_BIGINT, digits)
-    if isinstance(value, dict):
-        return {
-            _wrap_big_ints(key, depth + 1): _wrap_big_ints(item, depth + 1)
-            for key, item in value.items()  # pyright: ignore[reportUnknownVariableType]
-        }
-    if isinstance(value, list | tuple):
-        return [_wrap_big_ints(item, depth + 1) for item in value]  # pyright: ignore[reportUnknownVariableType]
-    if isinstance(value, set | frozenset):
-        code = _SET if isinstance(value, set) else _FROZENSET
-        members = [_wrap_big_ints(item, depth + 1) for item in value]  # pyright: ignore[reportUnknownVariableType]
-        return ext(code, pack(members, _to_ext))
-    return value
+_WRITER: Final = partial(_to_ext, 0)
+_READER: Final = partial(_from_ext, 0)
