@@ -71,7 +71,6 @@ PEERS = (
         env="streaq",
         program=("adapters.streaq",),
         share=0.25,
-        main=True,
         about="results kept for 5 minutes (default)",
     ),
     Peer(
@@ -97,6 +96,7 @@ PEERS = (
         env="taskiq",
         program=("adapters.taskiq", "stream"),
         share=0.25,
+        main=True,
         about="no results but for calls (default)",
     ),
     Peer(

@@ -57,6 +57,11 @@ def ratios(step: Result, name: str, metric: str) -> list[float]:
     ]
 
 
+def is_compared(step: Result, metric: str) -> bool:
+    """Whether anybody but us has this figure."""
+    return any(values(step, name, metric) for name in step["labels"] if name != OURS.name)
+
+
 def _cell(step: Result, name: str, metric: str) -> tuple[str, str, str]:
     found = values(step, name, metric)
     if not found:
@@ -81,12 +86,16 @@ def show(console: Console, result: Result) -> None:
     for step in result["steps"].values():
         table = Table(title=step["title"], title_justify="left")
         table.add_column("")
-        for metric in step["metrics"].values():
+        compared = [is_compared(step, metric) for metric in step["metrics"]]
+        for metric, has_ratio in zip(step["metrics"].values(), compared, strict=True):
             table.add_column(f"{metric['label']}, {metric['unit']}", justify="right")
-            table.add_column("ours / theirs", justify="right")
+            if has_ratio:
+                table.add_column("ours / theirs", justify="right")
         table.add_column("jobs", justify="right")
         for row in rows(step):
-            cells = [text for cell in row.cells for text in (cell[0], cell[2])]
+            cells: list[str] = []
+            for (figure, _, ratio), has_ratio in zip(row.cells, compared, strict=True):
+                cells += [figure, ratio] if has_ratio else [figure]
             last = f"{row.jobs:,}" if row.jobs else row.missing[:40]
             table.add_row(row.label, *cells, last)
         console.print(table)
@@ -141,15 +150,19 @@ def _scenario(folder: Path, result: Result) -> Iterator[str]:
 
 
 def _markdown(step: Result) -> Iterator[str]:
-    heads, rules = [step["title"]], ["---"]
-    for metric in step["metrics"].values():
-        heads += [f"{metric['label']}, {metric['unit']}", "lowest – highest", "ours / theirs"]
-        rules += ["---:"] * 3
+    heads = [step["title"]]
+    compared = [is_compared(step, metric) for metric in step["metrics"]]
+    for metric, has_ratio in zip(step["metrics"].values(), compared, strict=True):
+        heads += [f"{metric['label']}, {metric['unit']}", "lowest – highest"]
+        heads += ["ours / theirs"] if has_ratio else []
+    rules = ["---", *["---:"] * (len(heads) - 1)]
     yield f"| {' | '.join([*heads, 'jobs'])} |"
     yield f"| {' | '.join([*rules, '---:'])} |"
     for row in rows(step):
         label = f"**{row.label}**" if row.name == OURS.name else row.label
-        cells = [text for cell in row.cells for text in cell]
+        cells: list[str] = []
+        for cell, has_ratio in zip(row.cells, compared, strict=True):
+            cells += cell if has_ratio else cell[:2]
         last = f"{row.jobs:,}" if row.jobs else ""
         if row.missing:
             last = f"{last} {row.missing}".strip().replace("|", "/")

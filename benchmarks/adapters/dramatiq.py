@@ -27,9 +27,10 @@ class Dramatiq(SyncAdapter):
 
     def __init__(self, opened: Message) -> None:
         super().__init__(opened)
-        self.broker = RedisBroker(url=self.url)
+        url = f"{self.url}?max_connections=1000"  # redis-py 8 ends at 100: too few for 100 threads
+        self.broker = RedisBroker(url=url)
         if self.results:
-            self.broker.add_middleware(Results(backend=RedisBackend(url=self.url)))
+            self.broker.add_middleware(Results(backend=RedisBackend(url=url)))
         options: dict[str, Any] = {"broker": self.broker, "queue_name": self.queue}
         if self.results:
             options["store_results"] = True

@@ -114,14 +114,14 @@ class Floor(SyncAdapter):
         claim = concurrency // BATCHES_IN_FLIGHT
         clock.begin()
         self.client.send(*(self._claim(claim) for _ in range(BATCHES_IN_FLIGHT)))
-        while True:
+        for number in itertools.count():
+            if number >= BATCHES_IN_FLIGHT:
+                self.client.receive()  # the finish that was sent in front of this claim
             jobs = self.client.receive()[2]
             if not jobs:
                 break
-            now = time.monotonic_ns()
+            clock.ends_ns.extend([time.monotonic_ns()] * len(jobs))
             self.client.send(self._finish(jobs), self._claim(claim))
-            self.client.receive()  # of the other batch's finish, or the other's claim
-            clock.ends_ns.extend([now] * len(jobs))
         while True:
             time.sleep(3600)
 

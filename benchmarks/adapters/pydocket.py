@@ -1,7 +1,8 @@
 """docket (pydocket). Settings: https://docket.lol ("Getting started", "Production").
 
 `Worker(concurrency=...)`; `add_many` is the documented way to add many, in pipelined chunks.
-Executions are kept for 15 minutes, as by default. `execution.get_result()` waits by pub/sub.
+Executions are kept for 15 minutes, as by default. `execution.get_result()` waits by pub/sub. The
+pool of redis-py 8 ends at 100 connections, which 100 jobs at a time exceed, so it is larger here.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class Pydocket(AsyncAdapter):
     packages = ("pydocket",)
 
     async def open(self) -> None:
-        self.docket = Docket(name=self.queue, url=self.url)
+        self.docket = Docket(name=self.queue, url=f"{self.url}?max_connections=1000")
         await self.docket.__aenter__()
         self.functions = {function.__name__: function for function in HANDLERS}
         for function in HANDLERS:

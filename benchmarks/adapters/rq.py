@@ -27,7 +27,7 @@ class Rq(SyncAdapter):
 
     def __init__(self, opened: Message) -> None:
         super().__init__(opened)
-        self.redis = Redis.from_url(self.url)
+        self.redis = Redis.from_url(self.url, max_connections=1000)
         self.jobs = Queue(self.queue, connection=self.redis)
         logging.getLogger("rq.worker").setLevel(logging.WARNING)
 

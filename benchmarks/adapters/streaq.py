@@ -2,7 +2,8 @@
 
 `concurrency` tasks at a time with as many prefetched, as by default; `enqueue_many` is the
 documented way to enqueue many at once, in one pipeline. Results are kept for five minutes, as by
-default. `task.result()` is the documented way to wait for a result.
+default. `task.result()` is the documented way to wait for a result; it subscribes on a connection
+of its own for each call, and a pool of 64, coredis's default, hangs with 100 of them: it is larger.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from streaq import Worker
 from adapters.async_handlers import HANDLERS
 from adapters.base import AsyncAdapter, Message, run
 
+CONNECTIONS = {"max_connections": 1000}
+
 
 class Streaq(AsyncAdapter):
     packages = ("streaq", "coredis")
 
     def __init__(self, opened: Message) -> None:
         super().__init__(opened)
-        self._register(Worker(redis_url=self.url, queue_name=self.queue))
+        self._register(Worker(redis_url=self.url, queue_name=self.queue, redis_kwargs=CONNECTIONS))
 
     def _register(self, worker: Worker[None]) -> None:
         self.worker = worker
@@ -53,6 +56,7 @@ class Streaq(AsyncAdapter):
                 queue_name=self.queue,
                 concurrency=concurrency,
                 handle_signals=False,
+                redis_kwargs=CONNECTIONS,
             )
         )
         self.task = asyncio.create_task(self.worker.run_async())

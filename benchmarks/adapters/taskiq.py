@@ -21,6 +21,8 @@ from taskiq_redis import ListQueueBroker, RedisAsyncResultBackend, RedisStreamBr
 from adapters.async_handlers import HANDLERS
 from adapters.base import AsyncAdapter, Message, run
 
+CONNECTIONS = 200
+"""More than tasks at a time, as the brokers' documentation asks for."""
 BROKERS = {"list": ListQueueBroker, "stream": RedisStreamBroker}
 
 
@@ -29,9 +31,10 @@ class Taskiq(AsyncAdapter):
 
     def __init__(self, kind: str, opened: Message) -> None:
         super().__init__(opened)
-        broker = BROKERS[kind](self.url, queue_name=self.queue)
+        connections = {"max_connection_pool_size": CONNECTIONS}
+        broker = BROKERS[kind](self.url, queue_name=self.queue, **connections)
         if self.results:
-            backend: Any = RedisAsyncResultBackend(self.url, result_ex_time=3600)
+            backend: Any = RedisAsyncResultBackend(self.url, result_ex_time=3600, **connections)
             broker = broker.with_result_backend(backend)
         self.broker = broker
         self.tasks = {
