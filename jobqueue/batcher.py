@@ -82,6 +82,7 @@ class Batcher(Generic[T, R]):
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
+            self._task = None  # a task that never began has not said so itself
         for _, future in self._waiting:
             future.cancel()
         self._waiting.clear()

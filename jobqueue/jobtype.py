@@ -39,12 +39,13 @@ class JobType(Generic[P, R]):
         name: str,
         options: JobOptions = NO_OPTIONS,
     ) -> None:
+        # First of all: it copies the attributes of the function, which may be a job type itself.
+        functools.update_wrapper(cast("Any", self), function)
         self.queue = queue
         self.name = name
         self._function = function
         self._options = options
         self._signature = _Signature(function)
-        functools.update_wrapper(cast("Any", self), function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         return self._function(*args, **kwargs)

@@ -47,11 +47,12 @@ def to_ms(value: object, what: str, *, zero: bool = False) -> int:
         seconds = value
     else:
         raise TypeError(f"{what} must be seconds (int, float or timedelta), not {value!r}")
-    if not math.isfinite(seconds):
+    if isinstance(seconds, float) and not math.isfinite(seconds):
         raise ValueError(f"{what} must be finite, not {value!r}")
     if seconds < 0 or (seconds == 0 and not zero):
         raise ValueError(f"{what} must be {'at least' if zero else 'more than'} 0, not {value!r}")
-    ms = math.ceil(seconds * 1000)
+    # Some ints are too large for a float, and some floats for a thousand times as much.
+    ms = math.ceil(seconds * 1000) if seconds <= MAX_MS else MAX_MS + 1
     if ms > MAX_MS:
         raise ValueError(f"{what} must be at most ten years, not {value!r}")
     return ms

@@ -6,6 +6,7 @@ also travel with a single job; a user's own function stays with the job type or 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 from collections.abc import Callable
@@ -39,9 +40,15 @@ def _matches(error: BaseException, names: ErrorTypes) -> bool:
 def _seconds(value: object, what: str, *, zero: bool = False) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{what} must be a number of seconds, not {type(value).__name__}")
-    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
-        raise ValueError(f"{what} must be {'at least' if zero else 'more than'} 0, not {value!r}")
-    return float(value)
+    try:
+        seconds = float(value)
+    except OverflowError:
+        seconds = math.inf
+    if not math.isfinite(seconds) or seconds < 0 or (seconds == 0 and not zero):
+        raise ValueError(
+            f"{what} must be finite and {'at least' if zero else 'more than'} 0, not {value!r:.80}"
+        )
+    return seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,6 +232,6 @@ def next_delay(
         delay = policy(attempt, error)
         return None if delay is None else _seconds(delay, "the delay of a retry policy", zero=True)
     except Exception as failure:
-        failure.add_note("raised by the retry policy; the job is not retried")
-        error.add_note(f"retry policy failed: {failure!r}")
+        with contextlib.suppress(Exception):  # an error may refuse notes, or to be printed
+            error.add_note(f"retry policy failed: {failure!r}")
         return None

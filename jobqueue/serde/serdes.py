@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, Final
 
 from jobqueue.errors import ConfigurationError, SerializationError
 from jobqueue.serde.base import Serde
 from jobqueue.serde.json import JsonSerde
 from jobqueue.serde.msgpack import MsgpackSerde
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
 class SerdeSet:
@@ -29,8 +32,11 @@ class SerdeSet:
             self.default = self._by_name[default]
         else:
             name = getattr(default, "name", None)
-            if not isinstance(name, str) or not name.replace("-", "").replace("_", "").isalnum():
-                raise ConfigurationError(f"{default!r} is no Serde: its name must be a plain word")
+            if not isinstance(name, str) or not _NAME.fullmatch(name):
+                raise ConfigurationError(
+                    f"{default!r} is no Serde: its name must be 1 to 32 ASCII letters, digits, "
+                    "'-' or '_'"
+                )
             self._by_name[name] = self.default = default
 
     def dumps(self, value: Any, what: str, name: str | None = None) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -12,6 +13,7 @@ from jobqueue.storage.base import Storage
 DEFAULT_URL: Final = "sqlite:///jobqueue.db"
 ENVIRONMENT: Final = "JOBQUEUE_URL"
 _REDIS: Final = frozenset({"redis", "rediss", "unix", "valkey", "valkeys"})
+_PASSWORD_IN_QUERY: Final = re.compile(r"([?&][a-z_]*password=)[^&]*", re.IGNORECASE)
 
 
 def storage_from(where: Storage | str | None) -> Storage:
@@ -31,6 +33,7 @@ def storage_from(where: Storage | str | None) -> Storage:
     if not isinstance(where, str):  # pyright: ignore[reportUnnecessaryIsInstance] - users are not always typed
         raise TypeError(f"storage must be a URL or a Storage, not {type(where).__name__}")
     scheme = where.partition(":")[0].lower()
+    where = scheme + where[len(scheme) :]
     if scheme in _REDIS:
         return _redis(where)
     if scheme == "sqlite":
@@ -38,23 +41,34 @@ def storage_from(where: Storage | str | None) -> Storage:
     if scheme == "memory":
         return _memory(where)
     raise ConfigurationError(
-        f"the storage URL {_shown(where)!r} has no known scheme: use memory://, "
+        f"the storage URL {masked(where)!r} has no known scheme: use memory://, "
         "sqlite:///path/to/file.db, redis://HOST:PORT/DB, rediss://, unix://, valkey:// or "
         "valkeys://"
     )
 
 
-def _shown(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}***@{rest.rpartition('@')[2]}" if "@" in rest else url
+def masked(url: str) -> str:
+    """The URL without its password, malformed or not.
+
+    A password with a reserved character in it ends the address too early for a parser. So all that
+    stands before the last ``@`` counts as user and password, and what a query calls a password is
+    hidden as well.
+    """
+    url = _PASSWORD_IN_QUERY.sub(r"\g<1>***", url)
+    address, at, place = url.rpartition("@")
+    scheme, separator, user = address.partition("://")
+    if at and not separator:
+        return f"{scheme.partition(':')[0]}:***@{place}"
+    name, colon, _ = user.partition(":")
+    return f"{scheme}://{name}:***@{place}" if colon else url
 
 
 def _memory(url: str) -> Storage:
     from jobqueue.storage.memory import MemoryStorage
 
     parts = urlsplit(url)
-    if not url.lower().startswith("memory://") or parts.path not in ("", "/"):
-        raise ConfigurationError(f"{url!r} is malformed: use memory:// or memory://NAME")
+    if not url.startswith("memory://") or parts.path not in ("", "/"):
+        raise ConfigurationError(f"{masked(url)!r} is malformed: use memory:// or memory://NAME")
     return MemoryStorage(unquote(parts.netloc) or None)
 
 
@@ -62,7 +76,7 @@ def _sqlite(url: str) -> Storage:
     path = unquote(urlsplit(url).path.removeprefix("/")) if url.startswith("sqlite:///") else ""
     if not path or path.endswith("/"):
         raise ConfigurationError(
-            f"{url!r} is malformed: use sqlite:///relative.db or sqlite:////absolute/path.db"
+            f"{masked(url)!r} is malformed: use sqlite:///relative.db or sqlite:////absolute/path.db"
         )
     try:
         from jobqueue.storage.sqlite import SQLiteStorage

@@ -12,7 +12,6 @@ import asyncio
 import random
 from collections.abc import Sequence
 from typing import Any, Final, cast
-from urllib.parse import urlsplit, urlunsplit
 
 from redis import exceptions as redis_errors
 from redis.asyncio import BlockingConnectionPool, Connection, Redis
@@ -24,6 +23,7 @@ from jobqueue.errors import ConfigurationError, StorageError
 from jobqueue.storage.redis.errors import RETRYABLE, translated
 from jobqueue.storage.redis.keys import QueueKeys
 from jobqueue.storage.redis.scripts import Script, load
+from jobqueue.storage.url import masked
 
 COMMAND_TIMEOUT: Final = 10.0
 """Seconds without an answer after which a connection counts as dead."""
@@ -46,10 +46,14 @@ def connection_settings(url: str) -> dict[str, Any]:
     try:
         settings = dict(parse_url(address))
     except (ValueError, TypeError) as error:
+        # What the parser says may be a piece of a password, which it took for a port.
+        shown = masked(url)
+        reason = f": {error}" if shown == url else ""
         raise ConfigurationError(
-            f"the URL {masked(url)} is malformed: {error}. Expected redis://HOST:PORT/DB, "
-            "rediss://..., valkey://..., valkeys://... or unix:///path"
-        ) from error
+            f"the URL {shown} is malformed{reason}. Expected redis://HOST:PORT/DB, rediss://..., "
+            "valkey://..., valkeys://... or unix:///path; special characters in a password must "
+            "be percent-encoded"
+        ) from (error if reason else None)
     defaults: dict[str, Any] = {
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "socket_timeout": COMMAND_TIMEOUT,
@@ -61,18 +65,6 @@ def connection_settings(url: str) -> dict[str, Any]:
         del defaults["socket_keepalive"]
     # Answers are read as bytes, in the older protocol, whatever a URL says.
     return defaults | settings | {"protocol": 2, "decode_responses": False}
-
-
-def masked(url: str) -> str:
-    """The URL without its password."""
-    try:
-        parts = urlsplit(url)
-        if parts.password is None:
-            return url
-        place = parts.netloc.rpartition("@")[2]
-    except ValueError:
-        return url.partition("://")[0] + "://***"
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{place}"))
 
 
 def _client(settings: Any, connections: int) -> Redis:

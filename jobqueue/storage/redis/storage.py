@@ -32,10 +32,16 @@ from jobqueue.storage.base import (
     Subscription,
 )
 from jobqueue.storage.clock import Clock
-from jobqueue.storage.redis.connections import Blocker, Commands, bare_connection, masked
+from jobqueue.storage.redis.connections import (
+    Blocker,
+    Commands,
+    bare_connection,
+    connection_settings,
+)
 from jobqueue.storage.redis.keys import QueueKeys
 from jobqueue.storage.redis.listeners import EventListening
 from jobqueue.storage.redis.pubsub import Listener
+from jobqueue.storage.url import masked
 
 _FORGET_DEAD_AFTER_MS: Final = 60_000
 """A dead worker stays on the list that long: a blocked BLMOVE of its may still fill its inbox."""
@@ -48,10 +54,14 @@ class RedisStorage(Storage):
     Args:
         url: ``redis://``, ``rediss://``, ``unix://``, ``valkey://`` or ``valkeys://``.
         clock: Gives milliseconds since the epoch in place of the server's clock; for tests.
+
+    Raises:
+        ConfigurationError: The URL is malformed.
     """
 
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
         super().__init__()
+        connection_settings(url)  # so that a malformed one is found out now
         self._full_url = url
         self._clock = clock
         self._keys: dict[str, QueueKeys] = {}
