@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from enum import Enum
+from typing import Any
 
 from jobqueue.job import Job
 from jobqueue.storage.base import Claim, Held
@@ -27,6 +28,7 @@ class ActiveJob:
         claim: What the storage handed out.
         job: What the handler sees, once it is decoded.
         task: The task that runs it.
+        thread: Done when the thread of its sync handler is, if it has one.
         interruption: Why the handler was told to stop, if it was.
         cancelled_from_outside: The task was cancelled by none of us: the event loop is being shut
             down, or the handler cancelled itself.
@@ -44,12 +46,14 @@ class ActiveJob:
         "renew_until",
         "settled",
         "task",
+        "thread",
     )
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
         self.job: Job | None = None
         self.task: asyncio.Task[None] | None = None
+        self.thread: asyncio.Future[tuple[Any, BaseException | None]] | None = None
         self.interruption: Interruption | None = None
         self.renew_until: float | None = None
         self.settled = False

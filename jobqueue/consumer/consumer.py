@@ -39,6 +39,7 @@ _UNWIND: Final = 0.4
 _LAST_WORDS: Final = 0.4
 """Seconds that a stop may spend on the storage after that: a stop takes at most the grace period
 plus one second."""
+_TICK: Final = 0.05
 
 
 class Consumer:
@@ -90,7 +91,6 @@ class Consumer:
             hooks or Hooks(),
             self._settler,
             self._slots,
-            threads=count,
         )
         lease_ms = self._options.lease_ms
         self._claimer = Claimer(
@@ -123,10 +123,10 @@ class Consumer:
         await self.storage.open()
         try:
             self._control = await self.storage.listen(self.queue, CONTROL, self._hear)
-            await self._keeper.start()
         except BaseException:
-            await self._let_go(0)
+            await self.storage.close()
             raise
+        self._keeper.start()
         self._claimer.start()
         self._running = True
 
@@ -216,6 +216,12 @@ class Consumer:
 
     async def _let_go(self, seconds: float) -> None:
         await self._settler.flush(seconds)
+        for active in self._active:
+            # Nothing that is left has a say any more, such as a hook that waits.
+            if active.task is not None:
+                active.task.cancel()
+        await self._wait_for_active(_TICK)
+        self._runner.close()
         await self._keeper.stop()
         control, self._control = self._control, None
         try:

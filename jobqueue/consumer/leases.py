@@ -48,42 +48,49 @@ class LeaseKeeper:
         self._held = held
         self._tell = tell
         self._thread: threading.Thread | None = None
-        self._stop: Callable[[], object] | None = None
         self._ended: asyncio.Future[None] | None = None
+        self._stopping = False
+        self._wake: Callable[[], object] | None = None
 
-    async def start(self) -> None:
-        """Start the thread; returns when it runs."""
+    def start(self) -> None:
+        """Start the thread."""
         loop = asyncio.get_running_loop()
-        started: asyncio.Future[None] = loop.create_future()
         ended: asyncio.Future[None] = loop.create_future()
-        self._ended = ended
+        self._ended, self._stopping, self._wake = ended, False, None
+
+        def has_ended() -> None:
+            if not ended.done():
+                ended.set_result(None)
 
         def run() -> None:
             try:
-                asyncio.run(self._keep(loop, started))
+                asyncio.run(self._keep(loop))
             finally:
                 with contextlib.suppress(RuntimeError):  # nobody is left to be told
-                    loop.call_soon_threadsafe(ended.set_result, None)
+                    loop.call_soon_threadsafe(has_ended)
 
         self._thread = threading.Thread(target=run, name="jobqueue-leases", daemon=True)
         self._thread.start()
-        await started
 
     async def stop(self) -> None:
-        """Stop the thread and wait for its end."""
+        """Stop the thread and wait for its end. Idempotent."""
         thread, self._thread = self._thread, None
-        if thread is None or self._stop is None or self._ended is None:
+        if thread is None or self._ended is None:
             return
-        with contextlib.suppress(RuntimeError):  # its loop has ended by itself
-            self._stop()
+        # In this order, and read by the thread in the other one: it is woken, or never sleeps.
+        self._stopping = True
+        if self._wake is not None:
+            with contextlib.suppress(RuntimeError):  # its loop has ended by itself
+                self._wake()
         await self._ended
         thread.join()
 
-    async def _keep(self, caller: asyncio.AbstractEventLoop, started: asyncio.Future[None]) -> None:
+    async def _keep(self, caller: asyncio.AbstractEventLoop) -> None:
         loop = asyncio.get_running_loop()
         stopped = asyncio.Event()
-        self._stop = lambda: loop.call_soon_threadsafe(stopped.set)
-        caller.call_soon_threadsafe(started.set_result, None)
+        self._wake = lambda: loop.call_soon_threadsafe(stopped.set)
+        if self._stopping:
+            return
         beating = asyncio.create_task(self._beat_for_ever(caller))
         waiting = asyncio.create_task(stopped.wait())
         await asyncio.wait([beating, waiting], return_when=asyncio.FIRST_COMPLETED)
@@ -97,15 +104,19 @@ class LeaseKeeper:
         outage = Outage()
         is_open = False
         try:
-            while True:
+            # A loop that has ended without a stop works on nothing any more.
+            while not caller.is_closed():
                 try:
                     if not is_open:
                         await storage.open()
                         is_open = True
                     await self._beat(storage, caller)
-                except JobQueueError as error:
+                except Exception as error:
                     if outage.since is None:
-                        logger.warning("heartbeat of %r failed: %s", self._queue, error)
+                        unexpected = None if isinstance(error, JobQueueError) else error
+                        logger.warning(
+                            "heartbeat of %r failed: %s", self._queue, error, exc_info=unexpected
+                        )
                     await asyncio.sleep(min(outage.failed(), interval))
                     continue
                 outage.over()

@@ -10,11 +10,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-import anyio.to_thread
-from anyio import CapacityLimiter
-
 from jobqueue.consumer.active import ActiveJob, Interruption, Slots
 from jobqueue.consumer.settler import Settler
+from jobqueue.consumer.threads import HandlerThreads
 from jobqueue.control import Cancel, Retry, Snooze
 from jobqueue.errors import SerializationError
 from jobqueue.hooks import Execution, HookEvent, Hooks
@@ -59,7 +57,6 @@ class Runner:
         hooks: Hooks,
         settler: Settler,
         slots: Slots,
-        threads: int,
     ) -> None:
         self._queue = queue
         self._worker = worker
@@ -68,32 +65,37 @@ class Runner:
         self._hooks = hooks
         self._settler = settler
         self._slots = slots
-        self._threads = CapacityLimiter(threads)
+        self._threads = HandlerThreads()
+
+    def close(self) -> None:
+        """Let go of the threads of sync handlers."""
+        threads, self._threads = self._threads, HandlerThreads()
+        threads.close()
 
     async def run(self, active: ActiveJob) -> None:
         """Run a claimed job to its end, and give its slot back."""
         try:
             outcome = await self._outcome(active)
         except BaseException:
-            self._slots.give()
+            self._give_slot(active)
             raise
         await self.settle(active, outcome)
 
     async def settle(self, active: ActiveJob, outcome: Outcome | None) -> None:
         """Hand in an outcome. The slot is free as soon as that is done, while there is room."""
         if outcome is None or active.settled:
-            self._slots.give()
+            self._give_slot(active)
             return
         active.settled = True
         stored = self._settler.settle(active.claim, outcome)
         slot_given = self._settler.has_room
         if slot_given:
-            self._slots.give()
+            self._give_slot(active)
         try:
             held = await stored
         finally:
             if not slot_given:
-                self._slots.give()
+                self._give_slot(active)
         if held:
             await self._tell(active, outcome)
         else:
@@ -102,6 +104,14 @@ class Runner:
                 active.claim.id,
                 outcome.state,
             )
+
+    def _give_slot(self, active: ActiveJob) -> None:
+        """Give the slot back; a thread that cannot be stopped keeps it until its handler returns,
+        so that there are never more threads than slots."""
+        if active.thread is None or active.thread.done():
+            self._slots.give()
+        else:
+            active.thread.add_done_callback(lambda _: self._slots.give())
 
     async def _outcome(self, active: ActiveJob) -> Outcome | None:
         """The outcome of this attempt; ``None`` when the lease was lost and none is wanted."""
@@ -165,7 +175,7 @@ class Runner:
                 return None, asyncio.CancelledError()
             if handler.is_async:
                 return await handler.call(job), None
-            return await self._call_in_thread(handler.call, job)
+            return await self._call_in_thread(active, handler.call, job)
         except BaseException as error:
             return None, error
         finally:
@@ -174,7 +184,7 @@ class Runner:
                 timer.cancel()
 
     async def _call_in_thread(
-        self, call: Callable[[Job], Any], job: Job
+        self, active: ActiveJob, call: Callable[[Job], Any], job: Job
     ) -> tuple[Any, BaseException | None]:
         context = contextvars.copy_context()
 
@@ -185,7 +195,8 @@ class Runner:
             except BaseException as error:
                 return None, error
 
-        return await anyio.to_thread.run_sync(run, abandon_on_cancel=True, limiter=self._threads)
+        active.thread = self._threads.submit(run)
+        return await asyncio.shield(active.thread)
 
     async def _after_execution(
         self, job: Job, result: Any, error: BaseException | None, policy: Policy

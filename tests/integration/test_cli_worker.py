@@ -298,7 +298,8 @@ async def test_the_process_ends_whatever_its_handlers_do(
     done = await worker.done()
     assert done.code == code, done.err
     assert time.monotonic() - started < 0.2 + BEYOND_GRACE + 1.5
-    assert "leaving" in done.err
+    # The thread of a sync handler does not hold the process up.
+    assert ("leaving" in done.err) == (job != "stick")
     assert "Traceback" not in done.err
     async with project.queue() as queue:
         info = await queue.get("job")
