@@ -32,6 +32,7 @@ from jobqueue.spec import encode_spec
 from jobqueue.states import TERMINAL, CancelResult, EnqueueStatus, EventType, TtlResult
 from jobqueue.storage.base import MAX_BATCH, Enqueued, NewJob, Storage, StoredResult
 from jobqueue.storage.url import storage_from
+from jobqueue.undisturbed import undisturbed
 from jobqueue.views import job_info, local_event, result_of
 
 R = TypeVar("R")
@@ -69,12 +70,22 @@ class Producer:
         self._hooks = hooks or Hooks()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = asyncio.Lock()
+        self._lock_loop: asyncio.AbstractEventLoop | None = None
         self._streams: WeakSet[EventStream] = WeakSet()
 
     # -- life cycle ------------------------------------------------------------------------------
 
-    @property
-    def is_open(self) -> bool:
+    def enter_loop(self) -> bool:
+        """Make ready for the running event loop; whether the producer is open in it already.
+
+        Raises:
+            ConfigurationError: It is in use in another event loop.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is not None and self._loop is not loop:
+            self._leave_dead_loop(self._loop)
+        if self._lock_loop is not loop:
+            self._lock, self._lock_loop = asyncio.Lock(), loop
         return self._loop is not None
 
     async def open(self) -> None:
@@ -85,17 +96,14 @@ class Producer:
                 in another event loop.
             StorageUnavailable: It cannot be reached.
         """
-        loop = asyncio.get_running_loop()
-        if self._loop is loop:
+        if self.enter_loop():
             return
-        if self._loop is not None:
-            self._leave_dead_loop(self._loop)
         async with self._lock:
             if self._loop is None:
                 await self.storage.open()
                 self._replies = Replies(self.storage, self.queue)
                 self._batcher = Batcher[NewJob, Enqueued](self._send, _size_of, MAX_BATCH)
-                self._loop = loop
+                self._loop = asyncio.get_running_loop()
 
     def _leave_dead_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         if not loop.is_closed():
@@ -105,11 +113,14 @@ class Producer:
             )
         self.storage = self.storage.twin()
         self._streams.clear()
-        self._lock = asyncio.Lock()
         self._loop = None
 
     async def close(self) -> None:
         """Send what is on its way and let go of everything. Idempotent."""
+        self.enter_loop()
+        await undisturbed(self._close())
+
+    async def _close(self) -> None:
         async with self._lock:
             if self._loop is None:
                 return

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from jobqueue.backoff import Outage
 from jobqueue.consumer import Consumer
 from jobqueue.errors import ConfigurationError, StorageUnavailable
+from jobqueue.ids import new_worker_id
 from jobqueue.maintenance import Promoter, Pruner, Reaper
 from jobqueue.options import check_count
 from jobqueue.undisturbed import undisturbed
@@ -41,7 +42,10 @@ class Worker:
         if concurrency is not None:
             check_count(concurrency, "concurrency", maximum=100_000)
         self.queues = queues
-        self._consumers = [_consumer(queue, concurrency) for queue in queues]
+        self.worker_ids: Final = [queue.worker_id or new_worker_id() for queue in queues]
+        """The name of this worker in each queue."""
+        self._concurrency = concurrency
+        self._consumers: list[Consumer] = []
         self._stack: AsyncExitStack | None = None
 
     @property
@@ -49,24 +53,31 @@ class Worker:
         """Jobs that run here now."""
         return sum(consumer.active_count for consumer in self._consumers)
 
-    @property
-    def worker_ids(self) -> list[str]:
-        """The name of this worker in each queue."""
-        return [consumer.worker_id for consumer in self._consumers]
-
     async def __aenter__(self) -> Worker:
-        async with AsyncExitStack() as stack:
-            for queue in self.queues:
-                # Handlers may use the queue too; what that opened, the worker closes.
-                if not queue.producer.is_open:
-                    stack.push_async_callback(queue.close)
-            for queue, consumer in zip(self.queues, self._consumers, strict=True):
-                await _start_maintenance(queue, stack)
-                await consumer.start()
-            # All stop at the same time, so that a stop takes one grace period, not one a queue.
-            stack.push_async_callback(self._stop_consumers)
-            self._stack = stack.pop_all()
+        stack = AsyncExitStack()
+        try:
+            await self._start(stack)
+        except BaseException:
+            await undisturbed(stack.aclose())
+            raise
+        self._stack = stack
         return self
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        for queue in self.queues:
+            # Handlers may use the queue too; what that opened, the worker closes.
+            if not queue.producer.enter_loop():
+                stack.push_async_callback(queue.close)
+        for queue in self.queues:
+            await _start_maintenance(queue, stack)
+        self._consumers = [
+            _consumer(queue, worker_id, self._concurrency)
+            for queue, worker_id in zip(self.queues, self.worker_ids, strict=True)
+        ]
+        # All stop at the same time, so that a stop takes one grace period, not one a queue.
+        stack.push_async_callback(self._stop_consumers)
+        for consumer in self._consumers:
+            await consumer.start()
 
     async def __aexit__(self, *exc: object) -> None:
         stack, self._stack = self._stack, None
@@ -115,14 +126,14 @@ class Worker:
         return any(count["queued"] for count in counts)
 
 
-def _consumer(queue: Queue, concurrency: int | None) -> Consumer:
+def _consumer(queue: Queue, worker_id: str, concurrency: int | None) -> Consumer:
     return Consumer(
         queue.storage,
         queue.registry,
         queue.name,
         serde=queue.serdes,
         hooks=queue.hooks,
-        worker_id=queue.worker_id,
+        worker_id=worker_id,
         concurrency=concurrency,
     )
 

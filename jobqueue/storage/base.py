@@ -27,7 +27,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from jobqueue.outcome import Outcome
@@ -222,10 +222,21 @@ class Subscription(Protocol):
         ...
 
 
-@dataclass(slots=True)
 class _OpenCount:
-    users: int = 0
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """How many use a storage. It may be used in one event loop after another."""
+
+    def __init__(self) -> None:
+        self.users = 0
+        self._lock = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def lock(self) -> asyncio.Lock:
+        """The lock for the running loop: one that was waited for belongs to its loop for ever."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._lock, self._loop = asyncio.Lock(), loop
+        return self._lock
 
 
 class Storage(ABC):
