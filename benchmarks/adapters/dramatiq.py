@@ -29,6 +29,7 @@ class Dramatiq(SyncAdapter):
         super().__init__(opened)
         url = f"{self.url}?max_connections=1000"  # redis-py 8 ends at 100: too few for 100 threads
         self.broker = RedisBroker(url=url)
+        dramatiq.set_broker(self.broker)
         if self.results:
             self.broker.add_middleware(Results(backend=RedisBackend(url=url)))
         options: dict[str, Any] = {"broker": self.broker, "queue_name": self.queue}
