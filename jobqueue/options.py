@@ -52,10 +52,16 @@ def to_ms(value: object, what: str, *, zero: bool = False) -> int:
     if seconds < 0 or (seconds == 0 and not zero):
         raise ValueError(f"{what} must be {'at least' if zero else 'more than'} 0, not {value!r}")
     # Some ints are too large for a float, and some floats for a thousand times as much.
-    ms = math.ceil(seconds * 1000) if seconds <= MAX_MS else MAX_MS + 1
+    ms = _ceil_ms(seconds) if seconds <= MAX_MS else MAX_MS + 1
     if ms > MAX_MS:
         raise ValueError(f"{what} must be at most ten years, not {value!r}")
     return ms
+
+
+def _ceil_ms(seconds: float) -> int:
+    """Milliseconds, rounded up: 65.037 s are 65,037 ms, though 65.037 * 1000 is a little more."""
+    ms = math.ceil(round(seconds * 1000, 3))
+    return ms or (1 if seconds else 0)
 
 
 def check_count(value: object, what: str, *, maximum: int = 1_000_000) -> int:
@@ -83,7 +89,7 @@ def due_ms(run_at: object) -> int:
         raise TypeError(f"run_at must be a datetime, not {run_at!r}")
     if run_at.utcoffset() is None:
         raise ValueError(f"run_at must have a time zone: use datetime.now(UTC), not {run_at!r}")
-    return max(1, math.ceil(run_at.timestamp() * 1000))
+    return max(1, _ceil_ms(run_at.timestamp()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
