@@ -179,7 +179,9 @@ class StorageMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         try:
             if self.agree:
+                assert self.place.faults([]) == []
                 self._drain()
+                assert self.place.faults([]) == []
             self.run(self.storage.close())
         finally:
             self.place.close()
@@ -282,6 +284,15 @@ class StorageMachine(RuleBasedStateMachine):
         self.begin("set_result_ttl")
         answers = self.run(self.storage.set_result_ttl(QUEUE, ids, ttl))
         assert answers == self.model.set_result_ttl(ids, ttl)
+
+    @precondition(lambda self: self.any_job(*TERMINAL))
+    @rule(ms=hours)
+    def keep_longer(self, ms: int) -> None:
+        """What has ended is still there when its first time would be over."""
+        ended = [id for id, job in self.model.jobs.items() if job.state in TERMINAL]
+        self.set_result_ttl(ended, LONGEST + HOUR)
+        self.check()
+        self.advance(ms)
 
     # -- workers ---------------------------------------------------------------------------------
 
@@ -533,7 +544,6 @@ class StorageMachine(RuleBasedStateMachine):
         assert self.run(self.storage.results(QUEUE, IDS)) == self.model.results(IDS)
         assert self.run(self.storage.counts(QUEUE)) == self.model.counts()
         self.model.check_places()
-        assert self.place.faults([]) == []
         self._check_history({job.id: job for job in jobs if job is not None})
         self.agree = True
 
