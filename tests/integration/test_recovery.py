@@ -166,7 +166,8 @@ async def test_attempts_run_out(make_queue: MakeQueue) -> None:
     await _claim_and_die(queue)
     async with Reaper(queue.storage, queue.name, registry=queue.registry, hooks=queue.hooks):
         info = await until_state(queue, "one", "queued")
-        assert (info.attempt, info.error) == (1, None)
+        assert info.error is not None
+        assert (info.attempt, info.error.reason) == (1, "worker_lost")
         await _claim_and_die(queue)
         with pytest.raises(JobFailed, match="WorkerLost") as caught:
             await waiter
