@@ -1,10 +1,4 @@
-"""Connections: one pool for commands, one connection for each blocked claim.
-
-redis-py's defaults (a socket timeout of 5 s, ten silent retries of every command) would end a
-longer blocking call and repeat scripts behind our back, so every setting is said here. Time limits
-are ours as well: redis-py sends under ``asyncio.wait_for`` when it has a socket timeout, and that
-of Python 3.11 may swallow a cancellation, so that a task which was told to end never does.
-"""
+"""How commands reach the server: scripts over a few links, a blocked claim on one of its own."""
 
 from __future__ import annotations
 
@@ -14,14 +8,15 @@ from collections.abc import Sequence
 from typing import Any, Final, cast
 
 from redis import exceptions as redis_errors
-from redis.asyncio import BlockingConnectionPool, Connection, Redis
+from redis.asyncio import Connection
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from jobqueue.errors import ConfigurationError, StorageError
+from jobqueue.errors import ConfigurationError
 from jobqueue.storage.redis.errors import RETRYABLE, translated
 from jobqueue.storage.redis.keys import QueueKeys
+from jobqueue.storage.redis.links import Command, Link, Links
 from jobqueue.storage.redis.scripts import Script, load
 from jobqueue.storage.url import masked
 
@@ -30,7 +25,6 @@ COMMAND_TIMEOUT: Final = 10.0
 CONNECT_TIMEOUT: Final = 5.0
 MAX_BLOCK_MS: Final = 5_000
 """Longest BLMOVE; finite, so that a failover or a lost connection is noticed."""
-POOL_SIZE: Final = 16
 _RETRY_DELAYS: Final = (0.02, 0.1, 0.3, 0.7)
 """Seconds between the tries of one call; jitter of half of it on top. Longer outages are the
 caller's to wait for."""
@@ -67,39 +61,18 @@ def connection_settings(url: str) -> dict[str, Any]:
     return defaults | settings | {"protocol": 2, "decode_responses": False}
 
 
-def _client(settings: Any, connections: int) -> Redis:
-    """A client that owns a pool of so many connections, and waits for a free one."""
-    arguments: Any = {**settings, "socket_timeout": None}
-    return Redis.from_pool(
-        BlockingConnectionPool(max_connections=connections, timeout=None, **arguments)
-    )
-
-
-def bare_connection(settings: dict[str, Any]) -> Connection:
-    """A connection outside any pool, on which a read waits for as long as it takes."""
-    arguments: Any = {**settings, "socket_timeout": None}
-    connection_class = arguments.pop("connection_class", Connection)
-    return connection_class(**arguments)
-
-
 class Commands:
-    """Runs scripts and commands over a small pool."""
+    """Runs scripts and commands over a few links."""
 
     def __init__(self, url: str) -> None:
         self.url = masked(url)
         self.settings = connection_settings(url)
         self.timeout: float = self.settings["socket_timeout"]
-        self.redis = _client(self.settings, POOL_SIZE)
-        self._closed = False
+        self._links = Links(self.settings, self.url, self.timeout)
 
     async def close(self) -> None:
         """Close every connection; no command makes another one."""
-        self._closed = True
-        await self.redis.aclose()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise StorageError(f"the storage {self.url} is closed: open it first")
+        await self._links.close()
 
     async def call(
         self, name: str, keys: QueueKeys, arguments: Sequence[Any], worker: str = ""
@@ -112,52 +85,47 @@ class Commands:
             StorageUnavailable: No answer, or a refusal.
         """
         script = load(name)
-        names = [keys.named(key, worker) for key in script.keys]
+        command = evalsha(script, keys, arguments, worker)
         with translated(self.url):
             for delay in (*_RETRY_DELAYS, None):
-                self._check_open()
                 try:
-                    async with asyncio.timeout(self.timeout):
-                        return await run_script(self.redis, script, names, arguments)
+                    (answer,) = await self._links.execute(command)
+                    if isinstance(answer, redis_errors.NoScriptError):
+                        _, answer = await self._links.execute(load_script(script), command)
                 except RETRYABLE:
                     if delay is None:
                         raise
                     await asyncio.sleep(delay * random.uniform(1, 1.5))
+                else:
+                    return unwrap(answer)
 
-    async def read(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Run plain read commands in one round trip."""
-        self._check_open()
+    async def execute(self, *commands: Command) -> list[Any]:
+        """Run plain commands in one round trip.
+
+        Raises:
+            StorageUnavailable: No answer, or a refusal.
+        """
         with translated(self.url):
-            pipeline: Any = self.redis.pipeline(transaction=False)
-            for command in commands:
-                pipeline.execute_command(*command)
-            async with asyncio.timeout(self.timeout):
-                return await pipeline.execute()
-
-    async def execute(self, *command: Any) -> Any:
-        """Run one command."""
-        self._check_open()
-        with translated(self.url):
-            async with asyncio.timeout(self.timeout):
-                return await _execute(self.redis, *command)
+            return [unwrap(answer) for answer in await self._links.execute(*commands)]
 
 
-async def run_script(
-    redis: Redis, script: Script, keys: Sequence[bytes], arguments: Sequence[Any]
-) -> Any:
-    """EVALSHA, with the script loaded again when the server has forgotten it."""
-    command = ("EVALSHA", script.sha, len(keys), *keys, *arguments)
-    try:
-        return await _execute(redis, *command)
-    except redis_errors.NoScriptError:
-        # EVAL would do, but Valkey drops scripts that came by EVAL when it has many of them.
-        await _execute(redis, "SCRIPT LOAD", script.source)
-        return await _execute(redis, *command)
+def evalsha(script: Script, keys: QueueKeys, arguments: Sequence[Any], worker: str = "") -> Command:
+    """The command that runs a script the server knows."""
+    names = [keys.named(key, worker) for key in script.keys]
+    return ("EVALSHA", script.sha, len(names), *names, *arguments)
 
 
-async def _execute(redis: Redis, *command: Any) -> Any:
-    client: Any = redis
-    return await client.execute_command(*command)
+def load_script(script: Script) -> Command:
+    """The command that makes a script known. EVAL would do, but Valkey drops scripts that came by
+    EVAL when it has many of them."""
+    return ("SCRIPT", "LOAD", script.source)
+
+
+def unwrap(answer: Any) -> Any:
+    """An answer of the server, raised if it is an error."""
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 class Blocker:
@@ -168,15 +136,10 @@ class Blocker:
     on BLMOVE's own reply. A call is never cancelled: :meth:`unblock` ends it.
     """
 
-    def __init__(self, settings: dict[str, Any], url: str, commands: Commands) -> None:
-        self._url = url
+    def __init__(self, commands: Commands) -> None:
         self._commands = commands
         self._client_id: int | None = None
-        blocking = {
-            **settings,
-            "redis_connect_func": self._connected,
-        }
-        self._redis = _client(blocking, 1)
+        self._link = Link({**commands.settings, "redis_connect_func": self._connected})
         self._blocked = False
         self.wanted = False
         """Whether the worker still wants to wait."""
@@ -191,41 +154,42 @@ class Blocker:
     ) -> Any:
         """Wait up to ``block_ms`` (0: not at all) or 5 s, then run the claim script."""
         script = load("claim")
-        names = [keys.named(key, worker) for key in script.keys]
-        with translated(self._url):
+        command = evalsha(script, keys, arguments, worker)
+        with translated(self._commands.url):
             if block_ms <= 0:
-                async with asyncio.timeout(self._commands.timeout):
-                    return await run_script(self._redis, script, names, arguments)
-            self._blocked = True
-            try:
-                pipeline: Any = self._redis.pipeline(transaction=False)
-                pipeline.execute_command(
-                    "BLMOVE",
-                    keys.named("ready"),
-                    keys.named("inbox", worker),
-                    "LEFT",
-                    "RIGHT",
-                    min(block_ms, MAX_BLOCK_MS) / 1000,
-                )
-                pipeline.execute_command("EVALSHA", script.sha, len(names), *names, *arguments)
-                async with asyncio.timeout(MAX_BLOCK_MS / 1000 + self._commands.timeout):
-                    moved, answer = await pipeline.execute(raise_on_error=False)
-            finally:
-                self._blocked = False
+                (answer,) = await self._link.execute((command,), self._commands.timeout)
+            else:
+                answer = await self._wait_and_claim(keys, worker, command, block_ms)
             if isinstance(answer, redis_errors.NoScriptError):
                 # Whatever BLMOVE moved waits in the inbox, where the script looks first.
-                async with asyncio.timeout(self._commands.timeout):
-                    return await run_script(self._redis, script, names, arguments)
-            for reply in (moved, answer):
-                if isinstance(reply, Exception):
-                    raise reply
-            return answer
+                again = (load_script(script), command)
+                _, answer = await self._link.execute(again, self._commands.timeout)
+            return unwrap(answer)
+
+    async def _wait_and_claim(
+        self, keys: QueueKeys, worker: str, claim: Command, block_ms: int
+    ) -> Any:
+        seconds = min(block_ms, MAX_BLOCK_MS) / 1000
+        ready, inbox = keys.named("ready"), keys.named("inbox", worker)
+        wait = ("BLMOVE", ready, inbox, "LEFT", "RIGHT", f"{seconds:.3f}")
+        self._blocked = True
+        try:
+            moved, answer = await self._link.execute(
+                (wait, claim), seconds + self._commands.timeout
+            )
+        finally:
+            self._blocked = False
+        if isinstance(moved, Exception) and not isinstance(answer, Exception):
+            # A refusal to wait is no reason to forget what the claim brought.
+            _, _, jobs = answer
+            return answer if jobs else moved
+        return answer
 
     async def unblock(self) -> None:
         """End a wait that is under way on the server."""
         if self._blocked and self._client_id is not None:
-            await self._commands.execute("CLIENT UNBLOCK", self._client_id)
+            await self._commands.execute(("CLIENT", "UNBLOCK", self._client_id))
 
     async def close(self) -> None:
         """Close the connection."""
-        await self._redis.aclose()
+        await self._link.close()

@@ -28,6 +28,7 @@ from jobqueue.storage.base import (
     StorageEvent,
 )
 from jobqueue.storage.redis.errors import RETRYABLE, translated
+from jobqueue.storage.redis.links import disconnect
 
 logger = logging.getLogger("jobqueue")
 
@@ -142,7 +143,7 @@ class Listener:
                 logger.debug("pub/sub connection to %s lost: %s", self._url, error)
             finally:
                 self._connection = None
-                await _disconnect(connection)
+                await disconnect(connection)
             delay = _RECONNECT_AFTER[min(failures, len(_RECONNECT_AFTER)) - 1]
             await asyncio.sleep(delay * random.uniform(0.5, 1.5))
 
@@ -172,7 +173,7 @@ class Listener:
             with contextlib.suppress(*RETRYABLE):
                 await connection.send_command("PING")
         # The reader sees the end of the connection, and makes a new one.
-        await _disconnect(connection)
+        await disconnect(connection)
 
     def _handle(self, kind: Any, channel: bytes, data: Any) -> None:
         if kind == b"message":
@@ -182,11 +183,6 @@ class Listener:
             ack = self._acks.pop(channel, None)
             if ack is not None and not ack.done():
                 ack.set_result(None)
-
-
-async def _disconnect(connection: Connection) -> None:
-    with contextlib.suppress(redis_errors.RedisError, OSError, TimeoutError):
-        await connection.disconnect(nowait=True)
 
 
 def _decode(topic: str, data: bytes) -> list[Message]:

@@ -32,13 +32,9 @@ from jobqueue.storage.base import (
     Subscription,
 )
 from jobqueue.storage.clock import Clock
-from jobqueue.storage.redis.connections import (
-    Blocker,
-    Commands,
-    bare_connection,
-    connection_settings,
-)
+from jobqueue.storage.redis.connections import Blocker, Commands, connection_settings
 from jobqueue.storage.redis.keys import QueueKeys
+from jobqueue.storage.redis.links import make_connection
 from jobqueue.storage.redis.listeners import EventListening
 from jobqueue.storage.redis.pubsub import Listener
 from jobqueue.storage.url import masked
@@ -81,12 +77,13 @@ class RedisStorage(Storage):
     async def _open(self) -> None:
         commands = Commands(self._full_url)
         try:
-            _check_version(await commands.execute("INFO", "server"), self.url)
+            (info,) = await commands.execute(("INFO", "server"))
+            _check_version(_info(info), self.url)
         except BaseException:
             await commands.close()
             raise
         self._commands = commands
-        self._listener = Listener(lambda: bare_connection(commands.settings), self.url)
+        self._listener = Listener(lambda: make_connection(commands.settings), self.url)
 
     async def _close(self) -> None:
         commands, listener = self._commands, self._listener
@@ -168,7 +165,7 @@ class RedisStorage(Storage):
         blocker = self._blockers.get(place)
         if blocker is None:
             commands, _ = self._use(place[0])
-            blocker = self._blockers[place] = Blocker(commands.settings, self.url, commands)
+            blocker = self._blockers[place] = Blocker(commands)
         return blocker
 
     def _block_ms(self, place: tuple[str, str], give_up_at: float) -> int:
@@ -251,7 +248,7 @@ class RedisStorage(Storage):
     async def get(self, queue: str, ids: Sequence[str]) -> list[StoredJob | None]:
         commands, keys = self._use(queue)
         hashes: list[Any] = (
-            await commands.read([("HGETALL", keys.job(id)) for id in ids]) if ids else []
+            await commands.execute(*(("HGETALL", keys.job(id)) for id in ids)) if ids else []
         )
         return [_stored_job(id, fields) for id, fields in zip(ids, hashes, strict=True)]
 
@@ -301,7 +298,12 @@ class RedisStorage(Storage):
         return await EventListening.start(commands, keys, self._clock, subscription)
 
 
-def _check_version(info: dict[str, Any], url: str) -> None:
+def _info(answer: bytes) -> dict[str, str]:
+    lines = answer.decode().splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def _check_version(info: dict[str, str], url: str) -> None:
     kind = "valkey" if "valkey_version" in info else "redis"
     version = str(info[f"{kind}_version"])
     if tuple(int(part) for part in version.split(".")[:2]) < _MINIMUM[kind]:
@@ -324,9 +326,10 @@ def _claim(fields: list[Any], worker: str, *, cancel_requested: bool = False) ->
     )
 
 
-def _stored_job(id: str, fields: dict[bytes, bytes]) -> StoredJob | None:
-    if not fields:
+def _stored_job(id: str, answer: list[bytes]) -> StoredJob | None:
+    if not answer:
         return None
+    fields = dict(zip(answer[::2], answer[1::2], strict=True))
 
     def number(name: bytes) -> int:
         return int(fields.get(name, 0))
