@@ -115,6 +115,7 @@ def main() -> None:
     peers = chosen_peers(given)
     folder = given.results or RESULTS / size.name
     console = Console(stderr=True)
+    envs.take_snapshot()
     install([*peers, FLOOR, HUEY] if "sqlite" in names else peers, console)
     results = measure(size, names, peers, folder, console)
     if given.json:

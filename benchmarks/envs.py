@@ -2,6 +2,7 @@
 
 ``requirements/<env>.txt`` is a complete ``pip freeze``; ``requirements/package-lock.json`` is the
 same for the Node peers, and brings its own Node. An environment is made anew when its list changes.
+Our own code is a copy, taken once for a run, so that an edit in the meantime spoils nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ HERE = Path(__file__).parent
 REPOSITORY = HERE.parent
 LISTS = HERE / "requirements"
 ENVIRONMENTS = HERE / ".env"
+SNAPSHOT = ENVIRONMENTS / "jobqueue-source"
 INSTALL_SECONDS = 900
 
 
@@ -40,6 +42,22 @@ def command(env: str, program: tuple[str, ...]) -> list[str]:
     return [str(folder / "node_modules" / ".bin" / "node"), str(adapters / program[0])]
 
 
+def take_snapshot() -> None:
+    """Copy our package and its scripts to where the adapters import them from."""
+    shutil.rmtree(SNAPSHOT, ignore_errors=True)
+    for folder in ("jobqueue", "lua"):
+        shutil.copytree(
+            REPOSITORY / folder,
+            SNAPSHOT / folder,
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
+
+
+def variables() -> dict[str, str]:
+    """The environment variables of an adapter's process."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE), str(SNAPSHOT)))}
+
+
 def _python_env(env: str) -> Path:
     listed = LISTS / f"{env}.txt"
     folder = ENVIRONMENTS / env
@@ -50,8 +68,6 @@ def _python_env(env: str) -> Path:
     _run([sys.executable, "-m", "venv", str(folder)])
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     _run([*pip, "--requirement", str(listed)])
-    if env == "jobqueue":
-        _run([*pip, "--no-deps", "--editable", str(REPOSITORY)])
     _mark_made(folder, [listed])
     return python
 

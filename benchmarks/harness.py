@@ -149,6 +149,7 @@ def run_step(bench: Bench, step: Step, rounds: int, progress: Progress) -> dict[
         round, ``missing`` why a system has none.
     """
     bench.counts.clear()
+    begun = time.monotonic()
     all_rounds: list[dict[str, Figures]] = []
     missing: dict[str, str] = {}
     for number in range(rounds):
@@ -170,6 +171,7 @@ def run_step(bench: Bench, step: Step, rounds: int, progress: Progress) -> dict[
         all_rounds.append(figures)
     return {
         "title": step.title,
+        "took_seconds": round(time.monotonic() - begun, 1),
         "metrics": {
             metric.name: {
                 "label": metric.label,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import tempfile
 import threading
@@ -58,7 +57,7 @@ class Adapter:
         self._process = subprocess.Popen(
             envs.command(peer.env, peer.program),
             cwd=envs.HERE,
-            env={**os.environ, "PYTHONPATH": str(envs.HERE)},
+            env=envs.variables(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

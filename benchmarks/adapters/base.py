@@ -104,13 +104,17 @@ class Adapter:
 
     def versions(self) -> dict[str, str]:
         """Of the system and what it stands on."""
-        found = {"python": sys.version.split()[0]}
+        found = {"python": sys.version.split()[0], **self.own_version()}
         for name in (*self.packages, "redis", "hiredis", "uvloop"):
             try:
                 found[name] = version(name)
             except PackageNotFoundError:
                 continue
         return found
+
+    def own_version(self) -> dict[str, str]:
+        """Of a system that is not installed as a distribution."""
+        return {}
 
 
 class AsyncAdapter(Adapter):

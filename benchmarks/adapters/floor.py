@@ -74,8 +74,6 @@ class Client:
 
 
 class Floor(SyncAdapter):
-    packages = ("jobqueue",)
-
     def __init__(self, opened: Message) -> None:
         super().__init__(opened)
         self.client = Client(self.url, self.queue)

@@ -7,11 +7,11 @@ from typing import Any
 
 from adapters.async_handlers import HANDLERS
 from adapters.base import AsyncAdapter, Message, run
-from jobqueue import JobType, Queue
+from jobqueue import JobType, Queue, __version__
 
 
 class Ours(AsyncAdapter):
-    packages = ("jobqueue", "msgpack", "anyio")
+    packages = ("msgpack", "anyio")
 
     def __init__(self, opened: Message) -> None:
         super().__init__(opened)
@@ -19,6 +19,9 @@ class Ours(AsyncAdapter):
         self.types: dict[str, JobType[..., Any]] = {
             function.__name__: self.jobs.job()(function) for function in HANDLERS
         }
+
+    def own_version(self) -> dict[str, str]:
+        return {"jobqueue": __version__}
 
     async def open(self) -> None:
         await self.jobs.open()

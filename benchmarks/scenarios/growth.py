@@ -41,6 +41,8 @@ def make(size: Size, peers: Sequence[Peer]) -> Scenario:
         longest = max(size.growth[0], 100_000)
         able = [peer for peer in peers if count <= longest or peer.share >= 1]
         able = [peer for peer in able if count <= size.growth[0] or peer.share >= 0.25]
+        if size.name == "quick":
+            able = [peer for peer in able if peer.share >= 1]
         return Step(f"waiting-{count}", f"{count:,} jobs waiting", WAITING, run, able)
 
     def memory(bench: Bench, peer: Peer) -> Figures:
