@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from jobqueue.errors import ConfigurationError
 from jobqueue.storage.base import Storage
@@ -13,6 +13,7 @@ from jobqueue.storage.base import Storage
 DEFAULT_URL: Final = "sqlite:///jobqueue.db"
 ENVIRONMENT: Final = "JOBQUEUE_URL"
 _REDIS: Final = frozenset({"redis", "rediss", "unix", "valkey", "valkeys"})
+_RESERVED: Final = frozenset("/?#")
 _PASSWORD_IN_QUERY: Final = re.compile(r"([?&][a-z_]*password=)[^&]*", re.IGNORECASE)
 
 
@@ -58,7 +59,8 @@ def masked(url: str) -> str:
     address, at, place = url.rpartition("@")
     scheme, separator, user = address.partition("://")
     if at and not separator:
-        return f"{scheme.partition(':')[0]}:***@{place}"
+        scheme, colon, _ = scheme.rpartition(":")
+        return f"{scheme.partition(':')[0]}{colon}***@{place}"
     name, colon, _ = user.partition(":")
     return f"{scheme}://{name}:***@{place}" if colon else url
 
@@ -66,17 +68,18 @@ def masked(url: str) -> str:
 def _memory(url: str) -> Storage:
     from jobqueue.storage.memory import MemoryStorage
 
-    parts = urlsplit(url)
-    if not url.startswith("memory://") or parts.path not in ("", "/"):
+    name = url.removeprefix("memory://").removesuffix("/")
+    if not url.startswith("memory://") or _RESERVED & set(name):
         raise ConfigurationError(f"{masked(url)!r} is malformed: use memory:// or memory://NAME")
-    return MemoryStorage(unquote(parts.netloc) or None)
+    return MemoryStorage(unquote(name) or None)
 
 
 def _sqlite(url: str) -> Storage:
-    path = unquote(urlsplit(url).path.removeprefix("/")) if url.startswith("sqlite:///") else ""
-    if not path or path.endswith("/"):
+    path = url.removeprefix("sqlite:///") if url.startswith("sqlite:///") else ""
+    if not path or path.endswith("/") or {"?", "#"} & set(path):
         raise ConfigurationError(
-            f"{masked(url)!r} is malformed: use sqlite:///relative.db or sqlite:////absolute/path.db"
+            f"{masked(url)!r} is malformed: use sqlite:///relative.db or "
+            "sqlite:////absolute/path.db, without options, and with %3F and %23 for ? and #"
         )
     try:
         from jobqueue.storage.sqlite import SQLiteStorage
@@ -85,7 +88,7 @@ def _sqlite(url: str) -> Storage:
             f"this Python was built without SQLite ({error}): install the sqlite3 module, or use "
             "a redis:// URL"
         ) from error
-    return SQLiteStorage(path)
+    return SQLiteStorage(unquote(path))
 
 
 def _redis(url: str) -> Storage:
