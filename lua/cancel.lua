@@ -40,7 +40,7 @@ local function end_waiting(id, key, found)
   pieces_add(fields, 'value', value)
   redis.call('HDEL', key, 'reply_to', 'due_ms', 'value1', 'value2', 'value3')
   redis.call('HSET', key, unpack(fields))
-  redis.call('PEXPIRE', key, ttl_ms)
+  expire_job(key, ARGV[1], now, ttl_ms)
   if state == 'queued' then
     redis.call('SADD', stale, id)
   else

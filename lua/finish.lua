@@ -44,7 +44,7 @@ local function finish(id, key, state, fence, attempt, value, ttl_ms, addresses)
   }
   pieces_add(fields, 'value', value)
   redis.call('HSET', key, unpack(fields))
-  redis.call('PEXPIRE', key, ttl_ms)
+  expire_job(key, ARGV[1], now, ttl_ms)
   local entries = ended[state]
   entries[#entries + 1], entries[#entries + 2] = now + ttl_ms, id
   longest[state] = math.max(longest[state], ttl_ms)

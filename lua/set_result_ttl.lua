@@ -28,7 +28,7 @@ for at = 3, #ARGV do
     answers[#answers + 1] = 'not_finished'
   else
     redis.call('HSET', key, 'expires_ms', now + ttl_ms)
-    redis.call('PEXPIRE', key, ttl_ms)
+    expire_job(key, ARGV[1], now, ttl_ms)
     finished_index(finished[state], { now + ttl_ms, id }, ttl_ms)
     answers[#answers + 1] = 'updated'
   end

@@ -9,3 +9,14 @@ local function finished_index(key, entries, longest_ms)
     redis.call('PEXPIRE', key, longest_ms)
   end
 end
+
+-- expire_job(key, injected, now, ttl_ms): have the server forget an ended job at the very moment
+-- from which the index takes it for gone. Under an injected clock only the duration is known.
+local function expire_job(key, injected, now, ttl_ms)
+  if injected ~= '' or ttl_ms < 2 then
+    redis.call('PEXPIRE', key, ttl_ms)
+  else
+    -- A key is gone when the server's clock is past its time, not when it is there.
+    redis.call('PEXPIREAT', key, now + ttl_ms - 1)
+  end
+end
