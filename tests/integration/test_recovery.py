@@ -242,12 +242,12 @@ async def test_a_reaper_step_by_step(make_queue: MakeQueue) -> None:
 
 
 async def test_a_living_worker_keeps_its_jobs_for_many_leases(make_queue: MakeQueue) -> None:
-    queue, other = make_queue(lease=0.3), make_queue(lease=0.3)
+    queue, other = make_queue(lease=0.5), make_queue(lease=0.5)
     runs: list[int] = []
 
     async def task(job: Job) -> int:
         runs.append(job.attempt)
-        await asyncio.sleep(1.2)
+        await asyncio.sleep(1.3)
         return job.attempt
 
     for each in (queue, other):
@@ -261,13 +261,13 @@ async def test_a_living_worker_keeps_its_jobs_for_many_leases(make_queue: MakeQu
 
 
 async def test_a_handler_that_blocks_the_loop_keeps_its_job(make_queue: MakeQueue) -> None:
-    queue = make_queue(lease=0.3)
+    queue = make_queue(lease=0.5)
     runs: list[int] = []
 
     @queue.handler("task")
     async def task(job: Job) -> int:
         runs.append(job.attempt)
-        time.sleep(1.0)
+        time.sleep(1.2)
         return job.attempt
 
     async with queue.worker():
@@ -278,7 +278,7 @@ async def test_a_handler_that_blocks_the_loop_keeps_its_job(make_queue: MakeQueu
 
 
 async def test_a_worker_whose_lease_was_lost_has_no_say_any_more(make_queue: MakeQueue) -> None:
-    queue = make_queue(lease=0.3, grace=0)
+    queue = make_queue(lease=0.5, grace=0)
     ends: list[str] = []
     started = asyncio.Event()
 
@@ -300,7 +300,7 @@ async def test_a_worker_whose_lease_was_lost_has_no_say_any_more(make_queue: Mak
         ahead: Any = queue.storage.twin()
         ahead._clock = lambda: round(time.time() * 1000) + 60_000
         async with ahead:
-            assert await Reaper(ahead, "q", options=QueueOptions(lease=0.3)).run_once() == 1
+            assert await Reaper(ahead, "q", options=QueueOptions(lease=0.5)).run_once() == 1
         assert await receipt.result(5) == "attempt 2"
         await wait_until(lambda: ends)
     assert ends == ["attempt 1 cancelled"]
