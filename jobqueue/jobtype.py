@@ -47,7 +47,7 @@ class JobType(Generic[P, R]):
         self._options = options
         self._signature = _Signature(function)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         return self._function(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -63,7 +63,7 @@ class JobType(Generic[P, R]):
         merged = self._options.override(JobOptions(**options))
         return JobType(self.queue, self._function, self.name, merged)
 
-    def spec(self, *args: P.args, **kwargs: P.kwargs) -> JobSpec[R]:
+    def spec(self, /, *args: P.args, **kwargs: P.kwargs) -> JobSpec[R]:
         """The call as an inert value, for ``queue.enqueue_many``.
 
         Raises:
@@ -71,7 +71,7 @@ class JobType(Generic[P, R]):
         """
         return JobSpec(self.name, self._signature.to_payload(args, kwargs), self._options)
 
-    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Receipt[R]:
+    async def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Receipt[R]:
         """Store the call and return at once.
 
         Raises:
@@ -81,7 +81,7 @@ class JobType(Generic[P, R]):
         """
         return await self.queue.producer.enqueue_spec(self.spec(*args, **kwargs))
 
-    async def call(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    async def call(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Have a worker make the call, and wait for its result (30 s; see ``options(wait=...)``).
 
         Raises:
@@ -92,7 +92,7 @@ class JobType(Generic[P, R]):
         """
         return await self.queue.producer.call_spec(self.spec(*args, **kwargs))
 
-    def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> SyncReceipt[R]:
+    def enqueue_sync(self, /, *args: P.args, **kwargs: P.kwargs) -> SyncReceipt[R]:
         """:meth:`enqueue` for any thread without an event loop, a sync handler's included.
 
         Raises:
@@ -102,7 +102,7 @@ class JobType(Generic[P, R]):
         spec = self.spec(*args, **kwargs)
         return self.queue.sync_client.enqueue(f"{self.name}.enqueue", spec)
 
-    def call_sync(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def call_sync(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """:meth:`call` for any thread without an event loop, a sync handler's included.
 
         Raises:
