@@ -109,6 +109,7 @@ class Batcher(Generic[T, R]):
     async def _send_batch(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
         try:
             answers = await self._send([item for item, _ in batch])
+            answered = list(zip(batch, answers, strict=True))
         except asyncio.CancelledError:
             for _, future in batch:
                 future.cancel()
@@ -122,6 +123,6 @@ class Batcher(Generic[T, R]):
             if not isinstance(error, Exception):
                 raise
             return
-        for (_, future), answer in zip(batch, answers, strict=True):
+        for (_, future), answer in answered:
             if not future.done():
                 future.set_result(answer)
