@@ -54,7 +54,7 @@ def test_async_handlers_are_recognised(function: Any, is_async: bool) -> None:
 
 @pytest.mark.parametrize("thing", [None, 5, "name", object()])
 def test_a_handler_can_be_called(thing: Any) -> None:
-    with pytest.raises(TypeError, match="^a handler must be a function"):
+    with pytest.raises(TypeError, match=r"^a handler must be a function"):
         make_handler(thing)
 
 
@@ -83,7 +83,7 @@ def test_a_name_is_taken_once() -> None:
     registry.add(None, make_handler(synchronous))
     with pytest.raises(ConfigurationError, match=r"^a handler for 'a' is registered already: give"):
         registry.add("a", make_handler(asynchronous))
-    with pytest.raises(ConfigurationError, match="^a handler for all other names is registered"):
+    with pytest.raises(ConfigurationError, match=r"^a handler for all other names is registered"):
         registry.add(None, make_handler(asynchronous))
     assert registry.find("a") is not None
 
