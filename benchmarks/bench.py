@@ -75,7 +75,8 @@ def measure(
         TimeElapsedColumn(),
     )
     scenarios = [SCENARIOS[name](size, peers) for name in names]
-    turns = sum(len(step.peers) for scenario in scenarios for step in scenario.steps) * size.rounds
+    steps = [step for scenario in scenarios for step in scenario.steps]
+    turns = sum(len(step.peers) * min(step.rounds or size.rounds, size.rounds) for step in steps)
     results: list[dict[str, Any]] = []
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=turns)
@@ -90,7 +91,7 @@ def measure(
             with harness.server() as server, Redis.from_url(server.url) as redis:
                 about = harness.about(server, size.rounds)
                 bench = harness.Bench(server.url, redis, size)
-                steps = {
+                measured = {
                     step.name: harness.run_step(bench, step, size.rounds, progress)
                     for step in scenario.steps
                 }
@@ -99,7 +100,7 @@ def measure(
                     "scenario": scenario.name,
                     "title": scenario.title,
                     "about": {**about, "text": scenario.about, "versions": bench.versions},
-                    "steps": steps,
+                    "steps": measured,
                 }
             )
             report.write(folder, results[-1])

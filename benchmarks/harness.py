@@ -59,6 +59,7 @@ class Step:
         metrics: What :attr:`run` returns.
         run: Measures one system once.
         peers: Whom it is measured for.
+        rounds: At most; 0: as many as there are.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Step:
     metrics: Sequence[Metric]
     run: Callable[[Bench, Peer], Figures]
     peers: Sequence[Peer]
+    rounds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,7 @@ def run_step(bench: Bench, step: Step, rounds: int, progress: Progress) -> dict[
         What the results file says of it: ``rounds`` has a map from system to figures for each
         round, ``missing`` why a system has none.
     """
+    rounds = min(rounds, step.rounds or rounds)
     bench.counts.clear()
     begun = time.monotonic()
     all_rounds: list[dict[str, Figures]] = []
