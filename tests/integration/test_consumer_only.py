@@ -110,7 +110,9 @@ async def test_a_consumer_does_not_recover_what_others_lost(backend: Backend) ->
     async def hang(job: Job) -> None:
         await gate.wait()
 
-    dying = Consumer(backend.handle(), {"echo": hang}, "q", options=QueueOptions(lease=0.6))
+    dying = Consumer(
+        backend.handle(), {"echo": hang}, "q", options=QueueOptions(lease=0.6), concurrency=1
+    )
     async with Producer(backend.handle(), "q") as producer:
         await dying.start()
         receipt = await producer.enqueue("echo", "kept", id="one")

@@ -54,7 +54,9 @@ def _record(queue: Queue) -> list[HookEvent]:
 
 
 def _types(heard: list[HookEvent], id: str) -> list[tuple[str, int]]:
-    return [(str(event.type), event.attempt) for event in heard if event.id == id]
+    """What was heard of one job; the producer may hear of it later than the worker starts it."""
+    types = [(str(event.type), event.attempt) for event in heard if event.id == id]
+    return sorted(types, key=lambda each: each[0] != "enqueued")
 
 
 async def test_the_events_of_a_life(make_queue: MakeQueue) -> None:
