@@ -61,6 +61,10 @@ class Claimer:
         self._stopping = False
         self._task = asyncio.create_task(self._run(), name=f"jobqueue-claim-{self._queue}")
 
+    def halt(self) -> None:
+        """From now on, start nothing: what a claim under way brings is refused."""
+        self._stopping = True
+
     async def stop(self, seconds: float) -> None:
         """Stop claiming.
 
@@ -68,7 +72,7 @@ class Claimer:
         Only a storage that does not answer for ``seconds`` is left alone; should it have handed out
         jobs, their leases run out.
         """
-        self._stopping = True
+        self.halt()
         give_up_at = time.monotonic() + seconds
         task, self._task = self._task, None
         while task is not None and not task.done():

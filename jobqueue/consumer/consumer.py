@@ -146,6 +146,9 @@ class Consumer:
 
     async def _stop(self, grace: float) -> None:
         deadline = time.monotonic() + grace + _UNWIND + _LAST_WORDS
+        # At once, not when the task below gets its turn: a job that was started after the others
+        # have been told to stop would be told nothing.
+        self._claimer.halt()
         claimer = asyncio.create_task(self._claimer.stop(grace + _UNWIND))
         await self._finish_active(grace)
         await claimer

@@ -38,7 +38,10 @@ async def until_counted(queue: Queue, timeout: float = 5.0, **expected: int) -> 
     async def as_expected() -> bool:
         return await counted(queue) == expected
 
-    await wait_until(as_expected, timeout, f"counts are {expected}")
+    try:
+        await wait_until(as_expected, timeout, f"counts are {expected}")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; they are {await counted(queue)}") from None
 
 
 @contextmanager

@@ -36,6 +36,7 @@ class Ledger:
 
     def read(self, what: str | None = None) -> list[Run]:
         """All entries so far, in order, or those of one kind."""
-        lines = self.path.read_bytes().splitlines()
-        runs = [Run(*json.loads(line)) for line in lines]
+        # A reader may see the beginning of a line that is just being written.
+        whole, _, _ = self.path.read_bytes().rpartition(b"\n")
+        runs = [Run(*json.loads(line)) for line in whole.splitlines()]
         return [run for run in runs if what is None or run.what == what]

@@ -12,16 +12,32 @@ from typing import Any
 
 import pytest
 
-from jobqueue import Job, JobSpec, Queue, Storage, Worker
+from jobqueue import (
+    Consumer,
+    Job,
+    JobSpec,
+    JobState,
+    MemoryStorage,
+    Queue,
+    QueueOptions,
+    Storage,
+    Worker,
+)
+from jobqueue.options import NO_OPTIONS
+from jobqueue.spec import encode_spec
 from tests.integration.asking import counted, info_of, takes_at_most, until_counted, until_state
 from tests.integration.crew import Crew
 from tests.integration.ledger import Ledger
 from tests.integration.programs import MakeQueue, work
 from tests.support.backends import Backend
+from tests.support.jobs import enqueue, new_job
 from tests.support.wait import wait_until
 
 STOP_SLACK = 1.0
 """Seconds beyond the grace period that a stop may take."""
+
+
+SPEC = encode_spec(b"\xc0", "msgpack", NO_OPTIONS)
 
 
 async def test_running_jobs_finish_within_the_grace_period(make_queue: MakeQueue) -> None:
@@ -286,7 +302,7 @@ async def test_stopping_processes_under_load(
     for _ in range(2):
         members = await crew.hire_many(2, work, str(ledger.path), options)
         done = len(ledger.read("run"))
-        await wait_until(lambda done=done: len(ledger.read("run")) > done + 10)
+        await wait_until(lambda done=done: len(ledger.read("run")) > done + 10, 20)
         for member in members:
             member.go()
         for member in members:
@@ -317,6 +333,26 @@ async def test_a_job_that_comes_while_the_worker_stops_is_not_lost(
         await sending
     async with queue.worker():
         await until_counted(producer, completed=100)
+
+
+@pytest.mark.parametrize("ticks", range(12))
+async def test_a_stop_at_any_moment_of_a_claim_charges_nothing(ticks: int) -> None:
+    async def task(job: Job) -> None:
+        await asyncio.sleep(5)
+
+    storage = MemoryStorage()
+    options = QueueOptions(max_attempts=1, grace=0)
+    consumer = Consumer(storage, {"task": task}, options=options)
+    async with storage:
+        await consumer.start()
+        await asyncio.sleep(0.01)  # it waits for a job
+        await enqueue(storage, new_job("a", name="task", spec=SPEC), queue="default")
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        await consumer.stop()
+        (job,) = await storage.get("default", ["a"])
+        assert job is not None
+        assert (job.state, job.attempt) == (JobState.QUEUED, 0)
 
 
 async def test_stopping_while_the_handler_of_a_hook_is_slow(make_queue: MakeQueue) -> None:
