@@ -60,13 +60,13 @@ def _types(heard: list[HookEvent], id: str) -> list[tuple[str, int]]:
 
 
 async def test_the_events_of_a_life(make_queue: MakeQueue) -> None:
-    queue = make_queue(retry=Immediate(), worker_id="the worker")
+    queue = make_queue(retry=Fixed(0.1), worker_id="the worker")
     heard = _record(queue)
 
     @queue.handler("task")
     async def task(job: Job) -> str:
         if job.payload == "snooze" and len(_types(heard, job.id)) < 4:
-            raise Snooze(0.01)
+            raise Snooze(0.1)
         if job.payload == "cancel":
             raise Cancel("enough")
         if job.payload == "fail" or (job.payload == "flaky" and job.attempt == 1):
