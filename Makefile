@@ -76,7 +76,7 @@ venv: .venv/.has-dev
 ## clean: remove .venv and all that was built or left behind
 .PHONY: clean
 clean:
-	rm -rf .venv .demo .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf .venv benchmarks/.env .demo .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ## help: this list

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from harness import Bench, Figures, Metric, Scenario, Step
-from peers import Peer
+from peers import OURS, Peer
 from sizes import Size
 
 PAYLOAD_BYTES = 100
 CONCURRENCY = 100
 FILL_SECONDS = 900
 RATE = (Metric("rate", "jobs run", "jobs/s"),)
+SCALING = (*RATE, Metric("scaling", "times one process", "×"))
 
 
 def fill(bench: Bench, peer: Peer, queue: str, count: int, ms: int, url: str | None = None) -> None:
@@ -72,11 +73,19 @@ def make(size: Size, peers: Sequence[Peer]) -> Scenario:
     def step(name: str, title: str, count: int, ms: int, processes: int) -> Step:
         def run(bench: Bench, peer: Peer) -> Figures:
             jobs = bench.jobs(peer, count)
-            queue = bench.queue()
-            fill(bench, peer, queue, jobs, ms)
-            return {"rate": jobs / drain(bench, peer, queue, jobs, ms, processes)}
 
-        return Step(name, title, RATE, run, peers)
+            def rate(processes: int) -> float:
+                queue = bench.queue()
+                fill(bench, peer, queue, jobs, ms)
+                return jobs / drain(bench, peer, queue, jobs, ms, processes)
+
+            if processes == 1 or peer is not OURS:
+                return {"rate": rate(processes)}
+            one = rate(1)
+            several = rate(processes)
+            return {"rate": several, "scaling": several / one}
+
+        return Step(name, title, RATE if processes == 1 else SCALING, run, peers)
 
     steps = [step("noop", "Drain, no-op", size.drain, 0, 1)]
     for ms, count in size.sleeps.items():
