@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jobqueue
@@ -73,6 +73,7 @@ def test_no_error_is_left_out() -> None:
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
 @pytest.mark.parametrize("cls", makers)
 def test_every_error_can_be_copied(cls: type[Exception], copied: Callable[[Any], Any]) -> None:
+    @settings(max_examples=10)
     @given(makers[cls])
     def check(error: Exception) -> None:
         same(copied(error), error)
@@ -83,6 +84,7 @@ def test_every_error_can_be_copied(cls: type[Exception], copied: Callable[[Any],
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("cls", makers)
 def test_every_error_pickles(cls: type[Exception], protocol: int) -> None:
+    @settings(max_examples=10)
     @given(makers[cls])
     def check(error: Exception) -> None:
         same(pickle.loads(pickle.dumps(error, protocol)), error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -284,3 +285,24 @@ def test_the_narrowing_of_a_job_type_holds_for_any_policy() -> None:
 def test_policies_are_equal_when_they_say_the_same(one: Any, other: Any) -> None:
     assume(one != other)
     assert backoff_to_wire(one) != backoff_to_wire(other)
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    """Takes no notes."""
+
+    number: int = 1
+
+
+class Unprintable(Exception):
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize("error", [Frozen(), ValueError()], ids=["frozen", "plain"])
+@pytest.mark.parametrize("failure", [Frozen(), Unprintable()], ids=["frozen", "unprintable"])
+def test_a_function_may_fail_in_any_way(error: Exception, failure: Exception) -> None:
+    def policy(attempt: int, error: BaseException) -> float:
+        raise failure
+
+    assert next_delay(policy, Narrowing(), 1, error) is None
