@@ -306,3 +306,30 @@ async def test_a_worker_whose_lease_was_lost_has_no_say_any_more(make_queue: Mak
     assert ends == ["attempt 1 cancelled"]
     assert await queue.result("one") == "attempt 2"
     assert (await info_of(queue, "one")).attempt == 2
+
+
+async def test_a_result_that_comes_too_late_does_not_count(make_queue: MakeQueue) -> None:
+    # Nobody has told the first worker yet that its lease is lost when its handler returns.
+    queue = make_queue(lease=60)
+    first, second = asyncio.Event(), asyncio.Event()
+
+    @queue.handler("task")
+    async def task(job: Job) -> str:
+        if job.attempt == 1:
+            first.set()
+            await second.wait()
+            return "stale"
+        second.set()
+        await asyncio.sleep(0.2)
+        return "attempt 2"
+
+    receipt = await queue.enqueue("task", id="one")
+    async with queue.worker():
+        await first.wait()
+        ahead: Any = queue.storage.twin()
+        ahead._clock = lambda: round(time.time() * 1000) + 120_000
+        async with ahead:
+            assert await Reaper(ahead, "q").run_once() == 1
+        assert await receipt.result(5) == "attempt 2"
+    assert await queue.result("one") == "attempt 2"
+    assert await counted(queue) == {"completed": 1}
