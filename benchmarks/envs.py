@@ -118,5 +118,6 @@ def _run(arguments: list[str], folder: Path = HERE) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotInstalled(str(error)) from error
     if done.returncode:
-        said = [line for line in (done.stderr or done.stdout).splitlines() if "error" in line.lower()]
-        raise NotInstalled(said[0].strip() if said else f"{arguments[0]} failed")
+        lines = (done.stderr or done.stdout).splitlines()
+        said = [line.strip()[:200] for line in lines if "error" in line.lower()]
+        raise NotInstalled(said[0] if said else f"{arguments[0]} failed")
