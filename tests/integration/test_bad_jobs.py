@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 from collections.abc import Callable
+from itertools import product
 from typing import Any, NoReturn
 
 import msgpack
@@ -69,24 +70,23 @@ _ERRORS: dict[str, Callable[[], BaseException]] = {
 }
 
 
-@pytest.mark.parametrize("kind", _ERRORS)
-async def test_what_is_no_ordinary_exception_fails_the_job_once(queue: Queue, kind: str) -> None:
+async def test_what_is_no_ordinary_exception_fails_the_job_once(queue: Queue) -> None:
     @queue.handler("async")
     async def async_task(job: Job) -> None:
         await asyncio.sleep(0)
-        raise _ERRORS[kind]()
+        raise _ERRORS[job.payload]()
 
     @queue.handler("sync")
     def sync_task(job: Job) -> None:
-        raise _ERRORS[kind]()
+        raise _ERRORS[job.payload]()
 
     @queue.handler("good")
     async def good(job: Job) -> str:
         return "still here"
 
     async with queue.worker():
-        for name in ("async", "sync"):
-            error = await _fails(queue, name)
+        for kind, name in product(_ERRORS, ("async", "sync")):
+            error = await _fails(queue, name, kind)
             assert error.type == kind
             assert "bye" in error.message
             assert "raise _ERRORS" in error.traceback
@@ -156,30 +156,27 @@ _RESULTS: dict[str, Callable[[], Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", _RESULTS)
-async def test_a_result_that_cannot_be_serialised_fails_the_job_once(
-    queue: Queue, kind: str
-) -> None:
+async def test_a_result_that_cannot_be_serialised_fails_the_job_once(queue: Queue) -> None:
     runs: list[str] = []
 
     @queue.handler("async")
     async def async_task(job: Job) -> Any:
         runs.append(job.id)
-        return _RESULTS[kind]()
+        return _RESULTS[job.payload]()
 
     @queue.handler("sync")
     def sync_task(job: Job) -> Any:
         runs.append(job.id)
-        return _RESULTS[kind]()
+        return _RESULTS[job.payload]()
 
     queue.handler("good")(lambda job: "still here")
     async with queue.worker():
-        for name in ("async", "sync"):
-            error = await _fails(queue, name)
+        for kind, name in product(_RESULTS, ("async", "sync")):
+            error = await _fails(queue, name, kind)
             assert (error.type, error.reason) == ("SerializationError", "unserialisable")
             assert "the result cannot be serialised" in error.message
             assert await queue.enqueue_and_wait("good", wait=5) == "still here"
-    assert len(runs) == 2
+    assert len(runs) == 2 * len(_RESULTS)
 
 
 async def test_a_result_that_is_too_large_fails_the_job_once(make_queue: MakeQueue) -> None:
@@ -234,22 +231,21 @@ async def _store(queue: Queue, spec: bytes, name: str = "task", id: str | None =
     return job.id
 
 
-@pytest.mark.parametrize("kind", _SPECS)
-async def test_a_job_that_cannot_be_decoded_fails_and_its_bytes_are_kept(
-    queue: Queue, kind: str
-) -> None:
-    spec, expected = _SPECS[kind]
+async def test_a_job_that_cannot_be_decoded_fails_and_its_bytes_are_kept(queue: Queue) -> None:
     runs: list[str] = []
     queue.handler("task")(lambda job: runs.append(job.id))
-    id = await _store(queue, spec)
+    for kind, (spec, _) in _SPECS.items():
+        await _store(queue, spec, id=kind)
     async with queue.worker():
-        with pytest.raises(JobFailed) as caught:
-            await queue.result(id, wait=5)
+        for kind, (spec, expected) in _SPECS.items():
+            with pytest.raises(JobFailed) as caught:
+                await queue.result(kind, wait=5)
+            error = caught.value.error
+            assert expected in error.message, kind
+            assert (error.reason, error.attempts) == ("undecodable", 1), kind
+            info = await info_of(queue, kind)
+            assert (info.state, info.raw, info.attempt) == ("failed", spec, 1), kind
         assert await queue.enqueue_and_wait("task", wait=5) is None
-    assert expected in caught.value.error.message
-    assert (caught.value.error.reason, caught.value.error.attempts) == ("undecodable", 1)
-    info = await info_of(queue, id)
-    assert (info.state, info.raw, info.attempt) == ("failed", spec, 1)
     assert len(runs) == 1
 
 

@@ -219,65 +219,39 @@ _PROGRAMS = {
         async with queue:
             await task.enqueue(1)
             assert await work([task.call, sync_task.call]) == [0, 1]
+        running = asyncio.create_task(queue.run())
+        assert await task.call(1) == 1
+        running.cancel()
+        await asyncio.wait([running])
     asyncio.run(main())
     """,
     "not closed": """
     async def main():
-        await task.enqueue(1)
+        events = queue.events()
+        await events.__aenter__()
         receipt = await task.enqueue(2)
+        async for event in events:
+            break
         try:
             await receipt.result(0.1)
         except TimeoutError:
             pass
-    asyncio.run(main())
-    """,
-    "worker, queue not closed": """
-    async def main():
-        await queue.open()
-        assert await work([task.call, sync_task.call]) == [0, 1]
-    asyncio.run(main())
-    """,
-    "asyncio.run twice": """
-    async def main():
-        assert await work([task.call, sync_task.call]) == [0, 1]
-        await task.enqueue(1)
-    asyncio.run(main())
-    asyncio.run(main())
-    """,
-    "twice, closed in between": """
-    async def main():
-        # The first use of all of them opens the queue, at the same time.
-        await asyncio.gather(*(task.enqueue(n) for n in range(5)), queue.counts(), queue.open())
-        async with queue:
-            assert await work([task.call]) == [0]
-    asyncio.run(main())
-    asyncio.run(main())
-    """,
-    "events not closed": """
-    async def main():
-        events = queue.events()
-        await events.__aenter__()
-        await task.enqueue(1)
-        async for event in events:
-            break
-    asyncio.run(main())
-    """,
-    "an error": """
-    async def main():
-        await task.enqueue(1)
         await queue.result("nobody")
     try:
         asyncio.run(main())
     except Exception as error:
         assert type(error).__name__ == "JobNotFound"
     """,
-    "a worker that is cancelled": """
-    async def main():
-        running = asyncio.create_task(queue.run())
-        assert await task.call(1) == 1
-        running.cancel()
-        await asyncio.wait([running])
-    asyncio.run(main())
+    "asyncio.run twice": """
+    async def main(close):
+        # The first use of all of them opens the queue, at the same time.
+        await asyncio.gather(*(task.enqueue(n) for n in range(5)), queue.counts(), queue.open())
+        assert await work([task.call, sync_task.call]) == [0, 1]
+        await task.enqueue(1)
+        if close:
+            await queue.close()
+    for close in (True, True, False, False):
+        asyncio.run(main(close))
     """,
     "a worker that nobody stops": """
     async def main():
@@ -287,10 +261,6 @@ _PROGRAMS = {
     asyncio.run(main())
     """,
 }
-
-
-def _url(backend: Backend) -> str:
-    return backend.url
 
 
 @pytest.mark.parametrize("kind", _PROGRAMS)

@@ -307,38 +307,43 @@ class _Base(Exception): ...
 class _Derived(_Base): ...
 
 
-@pytest.mark.parametrize(
-    ("narrowing", "error", "attempts"),
-    [
-        ({"give_up_on": (_Base,)}, _Base, 1),
-        ({"give_up_on": (_Base,)}, _Derived, 1),
-        ({"give_up_on": (_Derived,)}, _Base, 3),
-        ({"give_up_on": (KeyError, OSError)}, FileNotFoundError, 1),
-        ({"retry_on": (_Base,)}, _Derived, 3),
-        ({"retry_on": (_Base,)}, ValueError, 1),
-        ({"retry_on": (_Base,), "give_up_on": (_Derived,)}, _Derived, 1),
-        ({"retry_on": (_Base,), "give_up_on": (_Derived,)}, _Base, 3),
-        ({"retry_on": (TimeoutError,)}, TimeoutError, 3),
-    ],
-    ids=str,
-)
-async def test_errors_that_are_retried_and_errors_that_are_not(
-    make_queue: MakeQueue, narrowing: dict[str, Any], error: type[Exception], attempts: int
-) -> None:
+_NARROWINGS: list[tuple[dict[str, Any], type[Exception], int]] = [
+    ({"give_up_on": (_Base,)}, _Base, 1),
+    ({"give_up_on": (_Base,)}, _Derived, 1),
+    ({"give_up_on": (_Derived,)}, _Base, 3),
+    ({"give_up_on": (KeyError, OSError)}, FileNotFoundError, 1),
+    ({"retry_on": (_Base,)}, _Derived, 3),
+    ({"retry_on": (_Base,)}, ValueError, 1),
+    ({"retry_on": (_Base,), "give_up_on": (_Derived,)}, _Derived, 1),
+    ({"retry_on": (_Base,), "give_up_on": (_Derived,)}, _Base, 3),
+    ({"retry_on": (TimeoutError,)}, TimeoutError, 3),
+]
+
+
+async def test_errors_that_are_retried_and_errors_that_are_not(make_queue: MakeQueue) -> None:
     queue = make_queue(retry=Immediate())
-    handlers = [_Flaky(error=error) for _ in range(3)]
-    queue.handler("of the handler", **narrowing)(handlers[0])
-    queue.handler("of its policy", retry=Immediate(**narrowing))(handlers[1])
-    queue.handler("of the call")(handlers[2])
+    handlers: dict[str, tuple[_Flaky, int]] = {}
+    policies: dict[str, dict[str, Any]] = {}
+    for n, (narrowing, error, attempts) in enumerate(_NARROWINGS):
+        ways: dict[str, dict[str, Any]] = {
+            "of the handler": narrowing,
+            "of its policy": {"retry": Immediate(**narrowing)},
+            "of the call": {},
+        }
+        for way, options in ways.items():
+            name = f"{n} {way}"
+            handlers[name] = _Flaky(error=error), attempts
+            queue.handler(name, **options)(handlers[name][0])
+            # Classes travel by name.
+            policies[name] = {} if options else {"retry": Immediate(**narrowing)}
     async with queue.worker():
-        for name in ("of the handler", "of its policy"):
-            with pytest.raises(JobFailed):
-                await queue.enqueue_and_wait(name, wait=5)
-        with pytest.raises(JobFailed) as caught:  # the classes travel by name
-            policy = Immediate(**narrowing)
-            await queue.enqueue_and_wait("of the call", retry=policy, wait=5)
-    assert [len(handler.attempts) for handler in handlers] == [attempts] * 3
-    assert caught.value.error.type == error.__name__
+        receipts = {name: await queue.enqueue(name, **policies[name]) for name in handlers}
+        for name, receipt in receipts.items():
+            handler, attempts = handlers[name]
+            with pytest.raises(JobFailed) as caught:
+                await receipt.result(5)
+            assert len(handler.attempts) == attempts, name
+            assert caught.value.error.type == handler.error.__name__
 
 
 async def test_the_users_own_backoff_function(make_queue: MakeQueue) -> None:
@@ -360,17 +365,15 @@ async def test_the_users_own_backoff_function(make_queue: MakeQueue) -> None:
     assert flaky.waits[1] >= 0.095
 
 
-@pytest.mark.parametrize("answer", [-1, float("nan"), float("inf"), "soon", True, [1], None])
-async def test_a_backoff_function_that_answers_nonsense_gives_up(
-    make_queue: MakeQueue, answer: Any
-) -> None:
-    queue = make_queue(retry=lambda attempt, error: answer)
-    flaky = _Flaky(error=lambda: ValueError("the real error"))
-    queue.handler("task")(flaky)
+async def test_a_backoff_function_that_answers_nonsense_gives_up(queue: Queue) -> None:
+    nonsense: list[Any] = [-1, float("nan"), float("inf"), "soon", True, [1], None]
     async with queue.worker():
-        with pytest.raises(JobFailed, match="the real error"):
-            await queue.enqueue_and_wait("task", wait=5)
-    assert flaky.attempts == [1]
+        for n, answer in enumerate(nonsense):
+            flaky = _Flaky(error=lambda: ValueError("the real error"))
+            queue.handler(f"{n}", retry=lambda attempt, error, answer=answer: answer)(flaky)
+            with pytest.raises(JobFailed, match="the real error"):
+                await queue.enqueue_and_wait(f"{n}", wait=5)
+            assert flaky.attempts == [1]
 
 
 async def test_a_backoff_function_that_raises_gives_up(make_queue: MakeQueue) -> None:
