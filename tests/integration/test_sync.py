@@ -441,8 +441,11 @@ def test_queues_share_the_loop_and_a_storage_and_go_one_by_one(backend: Backend)
 
 def run(program: str, *arguments: str) -> list[str]:
     """Run a program that must end by itself, with nothing to complain of; its lines."""
+    # From 3.12 on, Python warns of every fork beside a thread, which is what some of these do.
+    quiet = "ignore:This process:DeprecationWarning"
+    script = textwrap.dedent(program)
     done = subprocess.run(
-        [sys.executable, "-W", "default", "-c", textwrap.dedent(program), *arguments],
+        [sys.executable, "-W", "default", "-W", quiet, "-c", script, *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,

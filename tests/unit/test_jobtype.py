@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from jobqueue import Queue
@@ -110,9 +110,13 @@ def test_a_call_elsewhere_is_the_call_here(function: Callable[..., Any]) -> None
                 typed.spec(*args, **kwargs)
             assert str(caught.value) == message
             return
+        try:
+            expected = function(*args, **kwargs)
+        except TypeError:
+            # inspect of Python 3.13.0 takes a positional-only parameter by name, beside **kwargs.
+            reject()
         spec = typed.spec(*args, **kwargs)
         assert spec.name == "name"
-        expected = function(*args, **kwargs)
         assert typed.handle(job(spec.payload)) == expected
         assert typed(*args, **kwargs) == expected
 
