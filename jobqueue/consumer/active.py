@@ -96,6 +96,7 @@ class ActiveJobs:
 
     def __init__(self) -> None:
         self._by_fence: dict[int, ActiveJob] = {}
+        self._newest: dict[str, ActiveJob] = {}
 
     def __len__(self) -> int:
         return len(self._by_fence)
@@ -104,21 +105,33 @@ class ActiveJobs:
         return iter(list(self._by_fence.values()))
 
     def add(self, active: ActiveJob) -> None:
-        self._by_fence[active.claim.fence] = active
+        """Add a job. An old run of it has lost its lease: nobody else could have claimed it."""
+        id = active.claim.id
+        older = self._newest.get(id)
+        if older is not None and not older.settled:
+            older.interrupt(Interruption.LEASE_LOST)
+        self._by_fence[active.claim.fence] = self._newest[id] = active
 
     def remove(self, active: ActiveJob) -> None:
         self._by_fence.pop(active.claim.fence, None)
+        if self._newest.get(active.claim.id) is active:
+            del self._newest[active.claim.id]
+
+    def with_fence(self, fence: int) -> ActiveJob | None:
+        return self._by_fence.get(fence)
 
     def with_id(self, id: str) -> list[ActiveJob]:
         return [active for active in self if active.claim.id == id]
 
     def to_renew(self) -> list[Held]:
-        """The leases to extend now. Also called from the lease keeper's thread."""
+        """The leases to extend now, one for an id. Also called from the lease keeper's thread."""
         now = time.monotonic()
         return [
             Held(active.claim.id, active.claim.fence)
             for active in self
-            if not active.settled and (active.renew_until is None or now < active.renew_until)
+            if not active.settled
+            and active.interruption is not Interruption.LEASE_LOST
+            and (active.renew_until is None or now < active.renew_until)
         ]
 
 

@@ -25,6 +25,7 @@ from jobqueue.storage.base import (
     CancelRequested,
     Claim,
     HeartbeatAnswer,
+    Held,
     Message,
     Storage,
     Subscription,
@@ -182,15 +183,17 @@ class Consumer:
                 for active in self._active.with_id(message.id):
                     active.interrupt(Interruption.CANCEL)
 
-    def _heed(self, answer: HeartbeatAnswer) -> None:
-        for ids, why in (
-            (answer.lost, Interruption.LEASE_LOST),
-            (answer.cancel_requested, Interruption.CANCEL),
-        ):
-            for id in ids:
-                for active in self._active.with_id(id):
-                    if not active.settled:
-                        active.interrupt(why)
+    def _heed(self, held: Sequence[Held], answer: HeartbeatAnswer) -> None:
+        # By fence: meanwhile the same id may have been claimed anew.
+        lost, cancel_requested = set(answer.lost), set(answer.cancel_requested)
+        for id, fence in held:
+            active = self._active.with_fence(fence)
+            if active is None or active.settled:
+                continue
+            if id in lost:
+                active.interrupt(Interruption.LEASE_LOST)
+            elif id in cancel_requested:
+                active.interrupt(Interruption.CANCEL)
 
     # -- stopping --------------------------------------------------------------------------------
 

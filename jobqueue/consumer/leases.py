@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Final
 
@@ -29,7 +29,8 @@ class LeaseKeeper:
         worker: Whose leases.
         lease_ms: How far each heartbeat extends them.
         held: What to extend; called in the thread.
-        tell: Called on the loop that started the keeper, with each answer that names a job.
+        tell: Called on the loop that started the keeper, with each answer that names a job, and
+            the leases that were asked for.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class LeaseKeeper:
         worker: str,
         lease_ms: int,
         held: Callable[[], list[Held]],
-        tell: Callable[[HeartbeatAnswer], None],
+        tell: Callable[[Sequence[Held], HeartbeatAnswer], None],
     ) -> None:
         self._storage = storage
         self._queue = queue
@@ -132,7 +133,7 @@ class LeaseKeeper:
             answer = await storage.heartbeat(self._queue, self._worker, batch, self._lease_ms)
             if answer.lost or answer.cancel_requested:
                 with contextlib.suppress(RuntimeError):  # the consumer's loop has ended
-                    caller.call_soon_threadsafe(self._tell, answer)
+                    caller.call_soon_threadsafe(self._tell, batch, answer)
             batch = list(islice(remaining, MAX_BATCH))
             if not batch:
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
@@ -296,11 +297,7 @@ async def test_a_worker_whose_lease_was_lost_has_no_say_any_more(make_queue: Mak
     receipt = await queue.enqueue("task", id="one")
     async with queue.worker():
         await started.wait()
-        # A reaper by whose clock the lease is over, as after a worker was frozen for a while.
-        ahead: Any = queue.storage.twin()
-        ahead._clock = lambda: round(time.time() * 1000) + 60_000
-        async with ahead:
-            assert await Reaper(ahead, "q", options=QueueOptions(lease=0.5)).run_once() == 1
+        await _take_over(queue)
         assert await receipt.result(5) == "attempt 2"
         await wait_until(lambda: ends)
     assert ends == ["attempt 1 cancelled"]
@@ -308,28 +305,64 @@ async def test_a_worker_whose_lease_was_lost_has_no_say_any_more(make_queue: Mak
     assert (await info_of(queue, "one")).attempt == 2
 
 
-async def test_a_result_that_comes_too_late_does_not_count(make_queue: MakeQueue) -> None:
-    # Nobody has told the first worker yet that its lease is lost when its handler returns.
-    queue = make_queue(lease=60)
-    first, second = asyncio.Event(), asyncio.Event()
+async def test_a_new_run_is_not_stopped_for_the_old_one(make_queue: MakeQueue) -> None:
+    # Both are in the same worker, and the old one goes on: it must hear that its lease is lost
+    # again and again without the new one being taken for it.
+    queue = make_queue(lease=0.4)
+    first = asyncio.Event()
+    runs: list[int] = []
 
     @queue.handler("task")
     async def task(job: Job) -> str:
-        if job.attempt == 1:
-            first.set()
-            await second.wait()
-            return "stale"
-        second.set()
-        await asyncio.sleep(0.2)
-        return "attempt 2"
+        runs.append(job.attempt)
+        first.set()
+        ends_at = time.monotonic() + (1.2 if job.attempt == 1 else 0.9)
+        while time.monotonic() < ends_at:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.1)
+        return f"attempt {job.attempt}"
 
     receipt = await queue.enqueue("task", id="one")
     async with queue.worker():
         await first.wait()
-        ahead: Any = queue.storage.twin()
-        ahead._clock = lambda: round(time.time() * 1000) + 120_000
-        async with ahead:
-            assert await Reaper(ahead, "q").run_once() == 1
+        await _take_over(queue)
         assert await receipt.result(5) == "attempt 2"
+    assert runs == [1, 2]
+    assert (await info_of(queue, "one")).attempt == 2
+
+
+async def test_a_result_that_comes_too_late_does_not_count(make_queue: MakeQueue) -> None:
+    # Nobody has told the first worker yet that its lease is lost when its handler returns.
+    queue, other = make_queue(lease=60, concurrency=1), make_queue(lease=60)
+    first, second, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @queue.handler("task")
+    async def too_slow(job: Job) -> str:
+        first.set()
+        await second.wait()
+        asyncio.get_running_loop().call_later(0.2, over.set)
+        return "stale"
+
+    @other.handler("task")
+    async def task(job: Job) -> str:
+        second.set()
+        await over.wait()
+        return f"attempt {job.attempt}"
+
+    receipt = await queue.enqueue("task", id="one")
+    async with queue.worker():
+        await first.wait()
+        async with other.worker():
+            await _take_over(queue)
+            assert await receipt.result(5) == "attempt 2"
     assert await queue.result("one") == "attempt 2"
     assert await counted(queue) == {"completed": 1}
+
+
+async def _take_over(queue: Queue) -> None:
+    """Recover the running job by a clock by which its lease is over, as after its worker was
+    frozen for a while."""
+    ahead: Any = queue.storage.twin()
+    ahead._clock = lambda: round(time.time() * 1000) + 120_000
+    async with ahead:
+        assert await Reaper(ahead, queue.name).run_once() == 1
