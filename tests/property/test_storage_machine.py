@@ -23,7 +23,7 @@ from tests.support.servers import ServerPool
 ENVIRONMENT: Final = "JOBQUEUE_PROPERTY_STEPS"
 WANTED: Final = int(os.environ.get(ENVIRONMENT, "0"))
 STEPS_OF_A_RUN: Final = 50 if WANTED else 30
-RUNS: Final = -(-WANTED // STEPS_OF_A_RUN) or 100
+RUNS: Final = -(-WANTED // STEPS_OF_A_RUN) or 80
 SECONDS: Final = 600 + WANTED // 20
 """Far more than it takes: to shorten a failure may take five minutes."""
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jobqueue.options import (
@@ -64,6 +64,8 @@ def test_zero_is_zero_where_it_is_allowed() -> None:
 
 
 @given(st.integers(1, MAX_MS))
+@example(2_007)
+@example(65_037)
 def test_whole_milliseconds_stay_what_they_are(ms: int) -> None:
     assert to_ms(timedelta(milliseconds=ms), "delay") == ms
     assert to_ms(ms / 1000, "delay") == ms
