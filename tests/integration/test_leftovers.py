@@ -346,22 +346,22 @@ async def test_after_5000_short_lived_jobs_the_storage_is_as_small_as_before(
             return not counts.keys() - {"completed", "failed"}
 
         await wait_until(all_have_ended, 30)
-        ended = time.monotonic()
 
         def small_again() -> bool:
             return _is_as_small(stored_size(backend), before)
 
         try:
-            await wait_until(small_again, 2.5)
+            await wait_until(small_again, PATIENCE)
         except AssertionError:
             assert stored_size(backend) == before
-        assert time.monotonic() - ended < 2.6
         assert await counted(queue) == {}
     assert _is_as_small(stored_size(backend), before)
     if isinstance(backend, RedisBackend):
         assert not [key for key in backend.admin.keys("*") if b":job:" in key]
 
 
+PATIENCE = 4.0
+"""Seconds: a quiet machine needs two, a result's time to live and the pruner's next look."""
 _ROOM = 1024 * 1024 + 256 * 1024
 """Bytes: a SQLite file keeps 256 unused pages of 4 KiB for the next jobs, however many it had."""
 
