@@ -93,9 +93,14 @@ class WorkerProcess:
         return self._process.pid
 
     def signal(self, number: int) -> None:
-        """Send a signal, if it still runs."""
-        with suppress(ProcessLookupError):
-            self._process.send_signal(number)
+        """Send a signal, if it still runs.
+
+        Not by ``Process.send_signal``: that asks for the exit code first, and so can take it away
+        from ``wait``, which then reports 255.
+        """
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     async def wait(self) -> int:
         """Its exit code, once it has ended; negative for a signal."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
+import socket
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,7 @@ from typing import Any
 import pytest
 
 from jobqueue import Queue
+from jobqueue.cli.supervise import WorkerProcess
 from tests.integration.test_cli import Command, Project, project_in
 from tests.support.wait import wait_until
 
@@ -225,3 +230,31 @@ async def test_reload_says_what_to_install(project: Project) -> None:
     assert done.code == 2
     assert "pip install 'jobqueue[fast]'" in done.err
     assert "Traceback" not in done.err
+
+
+async def test_a_signal_does_not_take_away_the_exit_code_of_a_process_that_ends() -> None:
+    theirs, ours = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    try:
+        for _ in range(5):
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", "import time; time.sleep(0.1); raise SystemExit(7)"
+            )
+            worker = WorkerProcess(process, reader)
+            signals_until = time.monotonic() + 1
+            while not has_ended(worker.pid) and time.monotonic() < signals_until:
+                worker.signal(0)
+            worker.signal(0)
+            assert await worker.wait() == 7
+    finally:
+        writer.close()
+        theirs.close()
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a child has ended; its exit code stays where it is."""
+    try:
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, pid, flags) is not None
+    except ChildProcessError:
+        return True
