@@ -1,7 +1,7 @@
 """The spec: what a producer writes once about a job and nobody changes.
 
-A msgpack map with plain text keys, so that a program in another language can write one too:
-``v`` (1), ``payload`` (the serde's bytes), and where they are not the default ``serde``,
+A msgpack array, so that a program in another language can write one too: the version (1), the
+payload (the serde's bytes), and where there is any a map of what is not the default: ``serde``,
 ``timeout_ms`` (0 for none), ``max_attempts`` and ``retry``. Only what the call or its job type says
 is written: the rest is the worker's to fill in from its own job type and queue.
 """
@@ -48,16 +48,16 @@ def encode_spec(payload: bytes, serde: str, options: JobOptions) -> bytes:
     Raises:
         TypeError: The retry policy is a function, which cannot travel.
     """
-    spec: dict[str, Any] = {"v": VERSION, "payload": payload}
+    more: dict[str, Any] = {}
     if serde != DEFAULT_SERDE:
-        spec["serde"] = serde
+        more["serde"] = serde
     if options.timeout is not UNSET:
-        spec["timeout_ms"] = 0 if options.timeout is None else to_ms(options.timeout, "timeout")
+        more["timeout_ms"] = 0 if options.timeout is None else to_ms(options.timeout, "timeout")
     if options.max_attempts is not UNSET:
-        spec["max_attempts"] = options.max_attempts
+        more["max_attempts"] = options.max_attempts
     if options.retry is not UNSET:
-        spec["retry"] = backoff_to_wire(options.retry)
-    return pack(spec)
+        more["retry"] = backoff_to_wire(options.retry)
+    return pack((VERSION, payload, more) if more else (VERSION, payload))
 
 
 def decode_spec(data: bytes) -> Spec:
@@ -70,21 +70,23 @@ def decode_spec(data: bytes) -> Spec:
         spec = unpack(data)
     except Exception as error:
         raise SpecError(f"the job's spec cannot be decoded: {error}") from error
-    if not isinstance(spec, dict):
-        raise SpecError("the job's spec cannot be decoded: it is no map")
-    fields = cast("dict[Any, Any]", spec)
-    version = fields.get("v")
-    if version != VERSION:
+    if not isinstance(spec, list) or not spec:
+        raise SpecError("the job's spec cannot be decoded: it is no array with a version")
+    parts = cast("list[Any]", spec)
+    if parts[0] != VERSION:
         raise SpecError(
-            f"the job's spec has version {version!r}, this worker reads {VERSION}: "
+            f"the job's spec has version {parts[0]!r}, this worker reads {VERSION}: "
             "it was written by another version of jobqueue; upgrade the workers first"
         )
-    payload = fields.get("payload")
-    if not isinstance(payload, bytes):
+    if len(parts) < 2 or not isinstance(parts[1], bytes):
         raise SpecError("the job's spec cannot be decoded: its payload is no bytes")
+    more: Any = parts[2] if len(parts) > 2 else {}
+    if not isinstance(more, dict):
+        raise SpecError("the job's spec cannot be decoded: its options are no map")
+    fields = cast("dict[Any, Any]", more)
     try:
         return Spec(
-            payload=payload,
+            payload=parts[1],
             serde=str(fields.get("serde", DEFAULT_SERDE)),
             timeout_ms=_optional_ms(fields.get("timeout_ms")),
             max_attempts=_optional_count(fields.get("max_attempts")),
