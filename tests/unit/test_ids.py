@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import re
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -16,7 +18,15 @@ def test_job_ids_are_distinct_and_sort_by_their_making() -> None:
     ids = [new_job_id() for _ in range(1_000)]
     assert len(set(ids)) == len(ids)
     assert ids == sorted(ids)
-    assert all(re.fullmatch("[0-9a-f]{32}", id) for id in ids)
+    assert all(re.fullmatch("[0-9a-v]{26}", id) for id in ids)
+
+
+@given(st.uuids())
+def test_a_job_id_is_a_uuid_in_base_32(uuid: UUID) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jobqueue.ids.uuid7", lambda: uuid)
+        expected = base64.b32hexencode(uuid.bytes).decode().rstrip("=").lower()
+        assert new_job_id() == expected
 
 
 def test_tokens_are_distinct_and_hold_no_space() -> None:
