@@ -113,6 +113,10 @@ for i, id in ipairs(ids) do
     'HSET', job .. id, 'state', 'running', 'fence', fence, 'attempt', attempt,
     'worker', worker, 'started_ms', now
   )
+  if found[7] then
+    -- The claim before this one; finish may have to tell a repeat of its outcome from a stale one.
+    redis.call('HSET', job .. id, 'settled_fence', found[7])
+  end
   deadlines[2 * i - 1], deadlines[2 * i] = now + lease_ms, id
   jobs[i] = reply_of(id, found, fence, attempt)
   events_add(events, 'started', id, found[3], now, attempt, worker)

@@ -37,11 +37,8 @@ local changes = { running = 0, queued = 0, scheduled = 0, retrying = 0 }
 local reply_batches = {}
 local events = events_begin(listeners, now)
 
-local function finish(id, key, state, fence, attempt, value, ttl_ms, addresses)
-  local fields = {
-    'state', state, 'settled_fence', fence, 'attempt', attempt, 'finished_ms', now,
-    'expires_ms', now + ttl_ms,
-  }
+local function finish(id, key, state, value, ttl_ms, addresses)
+  local fields = { 'state', state, 'finished_ms', now, 'expires_ms', now + ttl_ms }
   pieces_add(fields, 'value', value)
   redis.call('HSET', key, unpack(fields))
   expire_job(key, ARGV[1], now, ttl_ms)
@@ -54,8 +51,8 @@ local function finish(id, key, state, fence, attempt, value, ttl_ms, addresses)
   end
 end
 
-local function give_back(id, key, state, fence, attempt, value, delay_ms)
-  local fields = { 'state', state, 'settled_fence', fence, 'attempt', attempt }
+local function give_back(id, key, state, value, delay_ms)
+  local fields = { 'state', state }
   pieces_add(fields, 'value', value)
   redis.call('HSET', key, unpack(fields))
   redis.call('HDEL', key, 'worker')
@@ -77,24 +74,29 @@ for _, outcome in ipairs(cmsgpack.unpack(ARGV[4])) do
   )
   if found[1] == 'running' and found[2] == fence then
     local attempt = tonumber(found[4]) - refund
+    if refund ~= 0 then
+      redis.call('HSET', key, 'attempt', attempt)
+    end
     if found[3] then
       -- Settled before, as for a retry: of that error no piece may remain.
       redis.call('HDEL', key, 'value1', 'value2', 'value3')
     end
     if finished[state] then
-      finish(id, key, state, fence, attempt, value, ttl_ms, found[6])
+      finish(id, key, state, value, ttl_ms, found[6])
     elseif found[7] then
       event = 'cancelled'
-      finish(id, key, 'cancelled', fence, attempt, found[7], tonumber(found[8]), found[6])
+      finish(id, key, 'cancelled', found[7], tonumber(found[8]), found[6])
     else
-      give_back(id, key, state, fence, attempt, value, delay_ms)
+      give_back(id, key, state, value, delay_ms)
     end
     settled[#settled + 1] = id
     changes.running = changes.running - 1
     answers[#answers + 1] = 1
     events_add(events, event, id, found[5], now, attempt, worker)
   else
-    answers[#answers + 1] = found[3] == fence and 1 or 0
+    -- The claim that settled the job last: the one before, while another runs it.
+    local last = found[1] == 'running' and found[3] or found[2]
+    answers[#answers + 1] = last == fence and 1 or 0
   end
 end
 

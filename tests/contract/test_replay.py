@@ -239,6 +239,27 @@ async def test_a_repeated_finish_is_false_once_somebody_else_settled_the_job(
     assert await result(storage, "a") == (JobState.COMPLETED, b"of the second")
 
 
+async def test_only_who_settled_the_job_last_is_told_so_again(
+    storage: Storage, clock: ManualClock
+) -> None:
+    await enqueue(storage, "a")
+    frozen = await claim_one(storage, lease_ms=MINUTE)
+    await clock.advance(MINUTE)
+    (taken,) = await storage.recover(QUEUE, "reaper", 10, HOUR)
+
+    async def answers() -> list[bool]:
+        return await settle(storage, requeued(), frozen, taken)
+
+    assert await settle(storage, requeued(), frozen) == [False]
+    assert await answers() == [False, True]  # settled now
+    assert await answers() == [False, True]
+    last = await claim_one(storage)
+    assert await answers() == [False, True]
+    await settle(storage, completed(), last)
+    assert await answers() == [False, False]
+    assert await settle(storage, completed(), last) == [True]
+
+
 async def test_the_first_of_two_outcomes_for_one_lease_stays(storage: Storage) -> None:
     await enqueue(storage, "a")
     claimed = await claim_one(storage)
