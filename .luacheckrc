@@ -4,7 +4,8 @@ read_globals = {
   "redis", "cmsgpack", "KEYS", "ARGV",
   -- from lua/include, put in front of a script by the loader
   "now_ms", "count", "events_begin", "events_add", "events_publish",
-  "replies_add", "replies_publish", "replies_remember", "finished_index", "expire_job",
+  "replies_add", "replies_publish", "replies_remember",
+  "finished_jobs", "finished_change", "finished_add", "expire_job",
   "delay", "promote", "next_due", "pieces_add", "pieces_join", "pieces_value",
 }
 -- An include defines functions for others; `finish` and `count` name what they do.

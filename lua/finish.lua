@@ -6,7 +6,7 @@
 --   delayed             zset    scheduled and retrying ids by due time
 --   leases              zset    running ids by deadline
 --   counts              hash    exact numbers, and the fence counter
---   finished_completed  zset    ended ids by expiry, for each terminal state
+--   finished_completed  zset    numbers of ended jobs by expiry, for each terminal state
 --   finished_failed     zset
 --   finished_cancelled  zset
 --   listeners           zset    who hears events, by the time until which
@@ -32,7 +32,6 @@ local worker, inline_bytes = ARGV[2], tonumber(ARGV[3])
 
 local answers, settled, released, due_entries = {}, {}, {}, {}
 local ended = { completed = {}, failed = {}, cancelled = {} }
-local longest = { completed = 0, failed = 0, cancelled = 0 }
 local changes = { running = 0, queued = 0, scheduled = 0, retrying = 0 }
 local reply_batches = {}
 local events = events_begin(listeners, now)
@@ -42,9 +41,7 @@ local function finish(id, key, state, value, ttl_ms, addresses)
   pieces_add(fields, 'value', value)
   redis.call('HSET', key, unpack(fields))
   expire_job(key, ARGV[1], now, ttl_ms)
-  local entries = ended[state]
-  entries[#entries + 1], entries[#entries + 2] = now + ttl_ms, id
-  longest[state] = math.max(longest[state], ttl_ms)
+  ended[state][ttl_ms] = (ended[state][ttl_ms] or 0) + 1
   if addresses then
     redis.call('HDEL', key, 'reply_to')
     replies_add(reply_batches, reply_prefix, addresses, id, state, value, inline_bytes)
@@ -103,7 +100,9 @@ end
 if #settled > 0 then
   redis.call('ZREM', leases, unpack(settled))
   for state, key in pairs(finished) do
-    finished_index(key, ended[state], longest[state])
+    for ttl_ms, jobs in pairs(ended[state]) do
+      finished_add(key, now + ttl_ms, jobs, ttl_ms)
+    end
   end
   for i = #released, 1, -1 do
     redis.call('LPUSH', ready, released[i])

@@ -2,7 +2,7 @@
 --
 -- KEYS
 --   job                 prefix of the job hashes
---   finished_completed  zset    ended ids by expiry, for each terminal state
+--   finished_completed  zset    numbers of ended jobs by expiry, for each terminal state
 --   finished_failed     zset
 --   finished_cancelled  zset
 -- ARGV
@@ -21,7 +21,8 @@ local answers = {}
 for at = 3, #ARGV do
   local id = ARGV[at]
   local key = job .. id
-  local state = redis.call('HGET', key, 'state')
+  local found = redis.call('HMGET', key, 'state', 'expires_ms')
+  local state = found[1]
   if not state then
     answers[#answers + 1] = 'not_found'
   elseif not finished[state] then
@@ -29,7 +30,8 @@ for at = 3, #ARGV do
   else
     redis.call('HSET', key, 'expires_ms', now + ttl_ms)
     expire_job(key, ARGV[1], now, ttl_ms)
-    finished_index(finished[state], { now + ttl_ms, id }, ttl_ms)
+    finished_change(finished[state], tonumber(found[2]), -1)
+    finished_add(finished[state], now + ttl_ms, 1, ttl_ms)
     answers[#answers + 1] = 'updated'
   end
 end

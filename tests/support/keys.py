@@ -95,9 +95,15 @@ def _misplaced(admin: Any, queue: _Queue, states: dict[bytes, JobState]) -> Iter
     numbers = Counter(states.values())
     for state in JobState:
         if state in TERMINAL:
-            index = set(admin.zrange(queue.key(b"finished:" + state.encode()), 0, -1))
-            if lost := by_state[state] - index:
-                yield f"{queue.prefix!r}: {state.value}, and not in the index: {lost}"
+            scores = dict(
+                admin.zrange(queue.key(b"finished:" + state.encode()), 0, -1, withscores=True)
+            )
+            total = -scores.pop(b"total", 0)
+            if total != sum(int(member.split(b":")[1]) for member in scores):
+                yield f"{queue.prefix!r}: {state.value} is {total} in total, in parts {scores}"
+            # What has expired is counted until it is pruned.
+            if total < numbers[state]:
+                yield f"{queue.prefix!r}: {numbers[state]} {state.value}, counted as {total}"
         else:
             counted = int(admin.hget(queue.key(b"counts"), state.value) or 0)
             if counted != numbers[state]:
