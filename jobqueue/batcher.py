@@ -1,4 +1,4 @@
-"""Gathers single requests into batches: what arrives while one batch is under way forms the next.
+"""Gathers single items into batches: what arrives while batches are under way forms the next.
 
 A lone request goes at once; under load one call carries hundreds. No timer is involved, so nothing
 waits for company.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar, cast
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,14 +37,113 @@ def batches(
         yield batch
 
 
+class Outbox(Generic[T]):
+    """Items that wait to be sent in batches.
+
+    Args:
+        send: Sends a batch. What it raises is lost: it is the sender's to say what becomes of its
+            items.
+        size_of: Bytes of an item.
+        max_count: Items in one batch at most.
+        in_flight: Batches on their way at the same time, at most. With two, the other side has
+            something to do while this one handles its answers.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[list[T]], Awaitable[None]],
+        size_of: Callable[[T], int],
+        max_count: int,
+        in_flight: int = 1,
+    ) -> None:
+        self._send = send
+        self._size_of = size_of
+        self._max_count = max_count
+        self._in_flight = in_flight
+        self._waiting: deque[T] = deque()
+        self._under_way: set[asyncio.Future[None]] = set()
+        self._starting = False
+
+    def __len__(self) -> int:
+        """Items that wait to be sent."""
+        return len(self._waiting)
+
+    def put(self, item: T) -> None:
+        """Add an item; it is sent with what else is added in this turn of the loop."""
+        self._waiting.append(item)
+        self._start()
+
+    async def send_alone(self, item: T) -> None:
+        """Send one item in this task, as a batch of its own. For a lone item, which so spares the
+        turns of the loop that another task takes; see :attr:`is_idle`."""
+        sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._under_way.add(sent)
+        try:
+            await self._send([item])
+        finally:
+            self._under_way.discard(sent)
+            sent.cancel()  # which is how flushed() hears of it, and nobody else
+            if self._waiting:
+                self._start()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits and nothing is under way."""
+        return not self._under_way and not self._waiting
+
+    async def flushed(self) -> None:
+        """Wait until everything that was put in so far has been sent."""
+        while self._under_way:
+            await asyncio.wait(self._under_way)
+
+    async def abandon(self) -> None:
+        """Stop sending, and drop what waits."""
+        under_way, self._under_way = self._under_way, set()
+        for each in under_way:
+            each.cancel()
+        if under_way:
+            await asyncio.wait(under_way)
+        self._starting = False  # a task that never began has not said so itself
+        self._waiting.clear()
+
+    def _start(self) -> None:
+        """Have one more batch sent, if there may be one."""
+        if self._starting or len(self._under_way) >= self._in_flight:
+            return
+        self._starting = True
+        self._under_way.add(asyncio.create_task(self._drain(), name="jobqueue-outbox"))
+
+    async def _drain(self) -> None:
+        self._starting = False
+        try:
+            while self._waiting:
+                batch = self._next_batch()
+                if self._waiting:
+                    self._start()
+                await self._send(batch)
+        finally:
+            # Here, not when the task is done: what is put in before that must start another one.
+            self._under_way.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    def _next_batch(self) -> list[T]:
+        batch: list[T] = []
+        size = 0
+        while self._waiting and len(batch) < self._max_count and size < MAX_BATCH_BYTES:
+            item = self._waiting.popleft()
+            batch.append(item)
+            size += self._size_of(item)
+        return batch
+
+
 class Batcher(Generic[T, R]):
-    """Sends items in batches, one batch at a time, and hands each caller its own answer.
+    """Sends items in batches, and hands each caller its own answer.
 
     Args:
         send: Sends a batch and returns an answer for each item, in order. What it raises, every
             caller of that batch gets.
         size_of: Bytes of an item.
         max_count: Items in one batch at most.
+        in_flight: Batches on their way at the same time, at most.
     """
 
     def __init__(
@@ -52,61 +151,39 @@ class Batcher(Generic[T, R]):
         send: Callable[[list[T]], Awaitable[list[R]]],
         size_of: Callable[[T], int],
         max_count: int,
+        in_flight: int = 1,
     ) -> None:
         self._send = send
-        self._size_of = size_of
-        self._max_count = max_count
-        self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
-        self._task: asyncio.Task[None] | None = None
+        self._outbox = Outbox[tuple[T, asyncio.Future[R]]](
+            self._send_batch, lambda entry: size_of(entry[0]), max_count, in_flight
+        )
 
     def __len__(self) -> int:
         """Items that wait to be sent."""
-        return len(self._waiting)
+        return len(self._outbox)
 
     def submit(self, item: T) -> asyncio.Future[R]:
         """Add an item; the future gets its answer. Cancelled in time, the item is not sent."""
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
-        if self._task is None:
-            self._task = asyncio.create_task(self._drain(), name="jobqueue-batcher")
+        self._outbox.put((item, future))
         return future
+
+    async def ask(self, item: T) -> R:
+        """Send an item and wait for its answer: alone and at once if nothing else is under way."""
+        if not self._outbox.is_idle:
+            return await self.submit(item)
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        await self._outbox.send_alone((item, future))
+        return future.result()
 
     async def flushed(self) -> None:
         """Wait until everything submitted so far has its answer."""
-        while self._task is not None:
-            await asyncio.wait([self._task])
+        await self._outbox.flushed()
 
-    async def abandon(self) -> None:
-        """Stop sending; whoever waits is cancelled."""
-        task = self._task
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
-            self._task = None  # a task that never began has not said so itself
-        for _, future in self._waiting:
-            future.cancel()
-        self._waiting.clear()
-
-    async def _drain(self) -> None:
-        try:
-            while self._waiting:
-                batch = self._next_batch()
-                if batch:
-                    await self._send_batch(batch)
-        finally:
-            self._task = None
-
-    def _next_batch(self) -> list[tuple[T, asyncio.Future[R]]]:
-        batch: list[tuple[T, asyncio.Future[R]]] = []
-        size = 0
-        while self._waiting and len(batch) < self._max_count and size < MAX_BATCH_BYTES:
-            item, future = self._waiting.popleft()
-            if not future.cancelled():
-                batch.append((item, future))
-                size += self._size_of(item)
-        return batch
-
-    async def _send_batch(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
+    async def _send_batch(self, entries: list[tuple[T, asyncio.Future[R]]]) -> None:
+        batch = [entry for entry in entries if not entry[1].cancelled()]
+        if not batch:
+            return
         try:
             answers = await self._send([item for item, _ in batch])
             answered = list(zip(batch, answers, strict=True))

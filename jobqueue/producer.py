@@ -37,6 +37,10 @@ from jobqueue.views import job_info, local_event, result_of
 
 R = TypeVar("R")
 
+GROUP: Final = 64
+"""Concurrent enqueues that share a round trip at most. Two groups are on their way at the same time:
+the storage stores one while this process handles the answers of the other."""
+
 
 class Producer:
     """Enqueues jobs into one queue of a storage, and waits for their results.
@@ -102,7 +106,7 @@ class Producer:
             if self._loop is None:
                 await self.storage.open()
                 self._replies = Replies(self.storage, self.queue)
-                self._batcher = Batcher[NewJob, Enqueued](self._send, _size_of, MAX_BATCH)
+                self._batcher = Batcher[NewJob, Enqueued](self._send, _size_of, GROUP, in_flight=2)
                 self._loop = asyncio.get_running_loop()
 
     def _leave_dead_loop(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -163,7 +167,7 @@ class Producer:
         job = self._new_job(spec)
         if self._loop is not asyncio.get_running_loop():
             await self.open()
-        answer = await self._batcher.submit(job)
+        answer = await self._batcher.ask(job)
         await self._tell_enqueued(job, answer)
         return Receipt(self, job.id, answer)
 
@@ -209,7 +213,7 @@ class Producer:
         await self._replies.subscribe()
         wait_option = spec.options.wait
         with self._replies.waiting(job.id) as wait:
-            answer = await self._batcher.submit(job)
+            answer = await self._batcher.ask(job)
             await self._tell_enqueued(job, answer)
             if answer.state in TERMINAL and answer.status is not EnqueueStatus.QUEUED:
                 if answer.value is not None:

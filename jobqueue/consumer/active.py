@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterator
 from enum import Enum
@@ -97,6 +98,7 @@ class ActiveJobs:
     def __init__(self) -> None:
         self._by_fence: dict[int, ActiveJob] = {}
         self._newest: dict[str, ActiveJob] = {}
+        self._empty = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._by_fence)
@@ -116,6 +118,15 @@ class ActiveJobs:
         self._by_fence.pop(active.claim.fence, None)
         if self._newest.get(active.claim.id) is active:
             del self._newest[active.claim.id]
+        if not self._by_fence:
+            self._empty.set()
+
+    async def emptied(self, seconds: float) -> None:
+        """Wait until there are none, that many seconds at most."""
+        if self._by_fence and seconds > 0:
+            self._empty.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), seconds)
 
     def with_fence(self, fence: int) -> ActiveJob | None:
         return self._by_fence.get(fence)

@@ -54,6 +54,8 @@ class Claimer:
         self._task: asyncio.Task[None] | None = None
         self._claiming = False
         self._stopping = False
+        # Half of the slots at a time: while this half runs, the storage hands out the other.
+        self._most = min(MAX_BATCH, (slots.free + 1) // 2)
         self.outage = Outage()
 
     def start(self) -> None:
@@ -93,7 +95,7 @@ class Claimer:
         while not self._stopping:
             request = ClaimRequest(
                 worker=self._worker,
-                count=min(await self._slots.available(), MAX_BATCH),
+                count=min(await self._slots.available(), self._most),
                 token=token,
                 lease_ms=self._lease_ms,
                 block_ms=BLOCK_MS,

@@ -92,6 +92,7 @@ class Consumer:
             hooks or Hooks(),
             self._settler,
             self._slots,
+            self._active,
         )
         lease_ms = self._options.lease_ms
         self._claimer = Claimer(
@@ -174,8 +175,6 @@ class Consumer:
             await self._runner.run(active)
         except Exception:
             logger.exception("job %r: unexpected error of the worker itself", active.claim.id)
-        finally:
-            self._active.remove(active)
 
     def _hear(self, messages: Sequence[Message] | None) -> None:
         for message in messages or ():
@@ -198,10 +197,10 @@ class Consumer:
     # -- stopping --------------------------------------------------------------------------------
 
     async def _finish_active(self, grace: float) -> None:
-        await self._wait_for_active(grace)
+        await self._active.emptied(grace)
         for active in self._active:
             active.interrupt(Interruption.SHUTDOWN)
-        await self._wait_for_active(_UNWIND)
+        await self._active.emptied(_UNWIND)
         for active in self._active:
             if active.settled:
                 continue
@@ -211,14 +210,9 @@ class Consumer:
             active.settled = True
             self._release(active.claim)
 
-    async def _wait_for_active(self, seconds: float) -> None:
-        tasks = [active.task for active in self._active if active.task is not None]
-        if tasks and seconds > 0:
-            await asyncio.wait(tasks, timeout=seconds)
-
     def _release(self, claim: Claim) -> None:
         policy = self._registry.policy(claim.name, None, claim.ttl_ms)
-        self._settler.settle(claim, decide(policy, claim.attempt, Released()))
+        self._settler.settle(claim, decide(policy, claim.attempt, Released()), _nobody_minds)
 
     async def _let_go(self, seconds: float) -> None:
         await self._settler.flush(seconds)
@@ -226,7 +220,7 @@ class Consumer:
             # Nothing that is left has a say any more, such as a hook that waits.
             if active.task is not None:
                 active.task.cancel()
-        await self._wait_for_active(_TICK)
+        await self._active.emptied(_TICK)
         self._runner.close()
         await self._keeper.stop()
         control, self._control = self._control, None
@@ -238,6 +232,10 @@ class Consumer:
         except (StorageError, TimeoutError) as error:
             logger.warning("worker %s left without saying so: %s", self.worker_id, error)
         await self.storage.close()
+
+
+def _nobody_minds(held: bool) -> None:
+    """A job that could not be given back is somebody else's already."""
 
 
 def _registry(handlers: Mapping[str, JobFunction], options: QueueOptions | None) -> Registry:

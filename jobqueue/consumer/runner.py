@@ -8,9 +8,10 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
-from jobqueue.consumer.active import ActiveJob, Interruption, Slots
+from jobqueue.consumer.active import ActiveJob, ActiveJobs, Interruption, Slots
 from jobqueue.consumer.settler import Settler
 from jobqueue.consumer.threads import HandlerThreads
 from jobqueue.control import Cancel, Retry, Snooze
@@ -57,6 +58,7 @@ class Runner:
         hooks: Hooks,
         settler: Settler,
         slots: Slots,
+        active: ActiveJobs,
     ) -> None:
         self._queue = queue
         self._worker = worker
@@ -65,6 +67,7 @@ class Runner:
         self._hooks = hooks
         self._settler = settler
         self._slots = slots
+        self._active = active
         self._threads = HandlerThreads()
 
     def close(self) -> None:
@@ -73,37 +76,41 @@ class Runner:
         threads.close()
 
     async def run(self, active: ActiveJob) -> None:
-        """Run a claimed job to its end, and give its slot back."""
+        """Run a claimed job to its end and hand in its outcome.
+
+        The slot is free as soon as that is done, while there is room.
+        """
         try:
             outcome = await self._outcome(active)
         except BaseException:
             self._give_slot(active)
+            self._active.remove(active)
             raise
-        await self.settle(active, outcome)
-
-    async def settle(self, active: ActiveJob, outcome: Outcome | None) -> None:
-        """Hand in an outcome. The slot is free as soon as that is done, while there is room."""
         if outcome is None or active.settled:
             self._give_slot(active)
+            self._active.remove(active)
             return
         active.settled = True
-        stored = self._settler.settle(active.claim, outcome)
         slot_given = self._settler.has_room
         if slot_given:
             self._give_slot(active)
-        try:
-            held = await stored
-        finally:
-            if not slot_given:
-                self._give_slot(active)
-        if held:
-            await self._tell(active, outcome)
-        else:
+        self._settler.settle(
+            active.claim, outcome, partial(self._settled, active, outcome, slot_given)
+        )
+
+    def _settled(self, active: ActiveJob, outcome: Outcome, slot_given: bool, held: bool) -> None:
+        if not slot_given:
+            self._give_slot(active)
+        if held and self._hooks.wanted(outcome.event):
+            active.task = asyncio.create_task(self._tell(active, outcome))
+            return
+        if not held:
             logger.warning(
                 "job %r: its lease was lost, its outcome (%s) does not count",
                 active.claim.id,
                 outcome.state,
             )
+        self._active.remove(active)
 
     def _give_slot(self, active: ActiveJob) -> None:
         """Give the slot back; a thread that cannot be stopped keeps it until its handler returns,
@@ -264,14 +271,15 @@ class Runner:
         )
 
     async def _tell(self, active: ActiveJob, outcome: Outcome) -> None:
-        if not self._hooks.wanted(outcome.event):
-            return
-        more: dict[str, Any] = {}
-        if outcome.state is JobState.COMPLETED:
-            more["result"] = self._serdes.load_alone(outcome.value, "the result")
-        elif outcome.value:
-            more["error"] = decode_error(outcome.value)
-        await self._hooks.emit(self._event(active, outcome.event, **more))
+        try:
+            more: dict[str, Any] = {}
+            if outcome.state is JobState.COMPLETED:
+                more["result"] = self._serdes.load_alone(outcome.value, "the result")
+            elif outcome.value:
+                more["error"] = decode_error(outcome.value)
+            await self._hooks.emit(self._event(active, outcome.event, **more))
+        finally:
+            self._active.remove(active)
 
 
 _UNREADABLE: Final = Refused(SpecError("the job's spec cannot be decoded"), "undecodable")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from jobqueue.backoff import Outage
-from jobqueue.batcher import Batcher
+from jobqueue.batcher import Outbox
 from jobqueue.errors import StorageError
 from jobqueue.outcome import Outcome
 from jobqueue.storage.base import MAX_BATCH, Claim, Settlement, Storage
@@ -16,6 +18,12 @@ logger = logging.getLogger("jobqueue")
 
 MAX_HELD: Final = 1_000
 """Outcomes that may wait while their slots already run other jobs."""
+
+
+@dataclass(slots=True)
+class _Settling:
+    settlement: Settlement
+    heard: Callable[[bool], None]
 
 
 class Settler:
@@ -29,26 +37,34 @@ class Settler:
         self._storage = storage
         self._queue = queue
         self._worker = worker
-        self._batcher = Batcher[Settlement, bool](self._finish, _size_of, MAX_BATCH)
+        self._outbox = Outbox[_Settling](self._send, _size_of, MAX_BATCH)
         self.outage = Outage()
 
-    def settle(self, claim: Claim, outcome: Outcome) -> asyncio.Future[bool]:
-        """Hand in an outcome; the future says whether the lease still held."""
-        return self._batcher.submit(Settlement(claim.id, claim.fence, outcome))
+    def settle(self, claim: Claim, outcome: Outcome, heard: Callable[[bool], None]) -> None:
+        """Hand in an outcome; ``heard`` is told whether the lease still held. It must not raise.
+
+        A callback, since a future for each job would cost it a turn of the loop.
+        """
+        self._outbox.put(_Settling(Settlement(claim.id, claim.fence, outcome), heard))
 
     @property
     def has_room(self) -> bool:
         """Whether an outcome that was handed in need not be waited for."""
-        return len(self._batcher) < MAX_HELD
+        return len(self._outbox) < MAX_HELD
 
     async def flush(self, seconds: float) -> None:
         """Wait until all is settled, that many seconds at most; give up on the rest."""
         try:
             async with asyncio.timeout(seconds):
-                await self._batcher.flushed()
+                await self._outbox.flushed()
         except TimeoutError:
             logger.warning("stopped with outcomes unsettled: their jobs will run again")
-            await self._batcher.abandon()
+            await self._outbox.abandon()
+
+    async def _send(self, batch: list[_Settling]) -> None:
+        answers = await self._finish([settling.settlement for settling in batch])
+        for settling, held in zip(batch, answers, strict=True):
+            settling.heard(held)
 
     async def _finish(self, settlements: list[Settlement]) -> list[bool]:
         while True:
@@ -65,5 +81,5 @@ class Settler:
             return answers
 
 
-def _size_of(settlement: Settlement) -> int:
-    return len(settlement.outcome.value)
+def _size_of(settling: _Settling) -> int:
+    return len(settling.settlement.outcome.value)

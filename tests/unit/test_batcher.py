@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobqueue import batcher as batcher_module
-from jobqueue.batcher import Batcher, batches
+from jobqueue.batcher import Batcher, Outbox, batches
 
 
 @given(st.lists(st.integers(0, 20), max_size=40), st.integers(1, 10), st.integers(1, 50))
@@ -177,17 +177,62 @@ async def test_a_batcher_rests_without_a_task() -> None:
     assert asyncio.all_tasks() == before
 
 
+class Gate:
+    """Takes batches, and has done with them when it is open."""
+
+    def __init__(self) -> None:
+        self.sent: list[list[int]] = []
+        self.open = asyncio.Event()
+
+    async def __call__(self, items: list[int]) -> None:
+        self.sent.append(items)
+        await self.open.wait()
+
+
 @pytest.mark.parametrize("turns", [0, 1, 3])
-async def test_abandon_leaves_nobody_waiting(turns: int) -> None:
-    send = Sender()
-    send.gate.clear()
-    batcher = make(send, max_count=1)
-    futures = [batcher.submit(n) for n in range(3)]
+async def test_an_outbox_that_was_abandoned_can_be_used_again(turns: int) -> None:
+    gate = Gate()
+    outbox = Outbox[int](gate, lambda item: 1, 1)
+    for n in range(3):
+        outbox.put(n)
     for _ in range(turns):
         await asyncio.sleep(0)
-    await batcher.abandon()
-    assert all(future.cancelled() for future in futures)
-    assert len(batcher) == 0
-    await batcher.abandon()
-    send.gate.set()
-    assert await batcher.submit(5) == 10
+    await outbox.abandon()
+    assert len(outbox) == 0
+    await outbox.abandon()
+    gate.open.set()
+    outbox.put(5)
+    await outbox.flushed()
+    assert gate.sent == ([[0], [5]] if turns else [[5]])
+
+
+async def test_two_batches_may_be_under_way_and_the_third_waits() -> None:
+    gate = Gate()
+    outbox = Outbox[int](gate, lambda item: 1, 3, in_flight=2)
+    for n in range(4):
+        outbox.put(n)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert gate.sent == [[0, 1, 2], [3]]
+    outbox.put(4)
+    outbox.put(5)
+    await asyncio.sleep(0.01)
+    assert gate.sent == [[0, 1, 2], [3]]
+    assert len(outbox) == 2
+    gate.open.set()
+    await outbox.flushed()
+    assert gate.sent == [[0, 1, 2], [3], [4, 5]]
+
+
+async def test_what_is_put_in_while_a_batch_ends_is_sent() -> None:
+    gate = Gate()
+    gate.open.set()
+    outbox = Outbox[int](gate, lambda item: 1, 1)
+    loop = asyncio.get_running_loop()
+    outbox.put(1)
+    # Just when the task has ended, before anybody else may have noticed.
+    loop.call_soon(outbox.put, 2)
+    loop.call_soon(outbox.put, 3)
+    async with asyncio.timeout(5):
+        while gate.sent != [[1], [2], [3]]:
+            await asyncio.sleep(0)

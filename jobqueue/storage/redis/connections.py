@@ -1,4 +1,4 @@
-"""How commands reach the server: scripts over a few links, a blocked claim on one of its own."""
+"""How commands reach the server: scripts over one link, a blocked claim on one of its own."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from jobqueue.errors import ConfigurationError
+from jobqueue.errors import ConfigurationError, StorageError
 from jobqueue.storage.redis.errors import RETRYABLE, translated
 from jobqueue.storage.redis.keys import QueueKeys
-from jobqueue.storage.redis.links import Command, Link, Links
+from jobqueue.storage.redis.links import Link
+from jobqueue.storage.redis.resp import Command
 from jobqueue.storage.redis.scripts import Script, load
 from jobqueue.storage.url import masked
 
@@ -62,17 +63,19 @@ def connection_settings(url: str) -> dict[str, Any]:
 
 
 class Commands:
-    """Runs scripts and commands over a few links."""
+    """Runs scripts and commands over one link, which all tasks share."""
 
     def __init__(self, url: str) -> None:
         self.url = masked(url)
         self.settings = connection_settings(url)
         self.timeout: float = self.settings["socket_timeout"]
-        self._links = Links(self.settings, self.url, self.timeout)
+        self._link = Link(self.settings)
+        self._closed = False
 
     async def close(self) -> None:
-        """Close every connection; no command makes another one."""
-        await self._links.close()
+        """Send no more, and close the connection when what was sent has been answered."""
+        self._closed = True
+        await self._link.close()
 
     async def call(
         self, name: str, keys: QueueKeys, arguments: Sequence[Any], worker: str = ""
@@ -89,9 +92,9 @@ class Commands:
         with translated(self.url):
             for delay in (*_RETRY_DELAYS, None):
                 try:
-                    (answer,) = await self._links.execute(command)
+                    (answer,) = await self._send(command)
                     if isinstance(answer, redis_errors.NoScriptError):
-                        _, answer = await self._links.execute(load_script(script), command)
+                        _, answer = await self._send(load_script(script), command)
                 except RETRYABLE:
                     if delay is None:
                         raise
@@ -106,7 +109,12 @@ class Commands:
             StorageUnavailable: No answer, or a refusal.
         """
         with translated(self.url):
-            return [unwrap(answer) for answer in await self._links.execute(*commands)]
+            return [unwrap(answer) for answer in await self._send(*commands)]
+
+    async def _send(self, *commands: Command) -> list[Any]:
+        if self._closed:
+            raise StorageError(f"the storage {self.url} is closed: open it first")
+        return await self._link.execute(commands, self.timeout)
 
 
 def evalsha(script: Script, keys: QueueKeys, arguments: Sequence[Any], worker: str = "") -> Command:
@@ -177,6 +185,10 @@ class Blocker:
             moved, answer = await self._link.execute(
                 (wait, claim), seconds + self._commands.timeout
             )
+        except asyncio.CancelledError:
+            # Nobody will hear what this wait brings: the server is to give it up.
+            await self._link.abort()
+            raise
         finally:
             self._blocked = False
         if isinstance(moved, Exception) and not isinstance(answer, Exception):
@@ -191,5 +203,5 @@ class Blocker:
             await self._commands.execute(("CLIENT", "UNBLOCK", self._client_id))
 
     async def close(self) -> None:
-        """Close the connection."""
-        await self._link.close()
+        """Close the connection at once."""
+        await self._link.abort()

@@ -1,41 +1,27 @@
-"""Connections that send commands in one write and read the answers in order.
+"""Connections that any number of tasks use at the same time, each with its own answers.
 
-Over redis-py's connections, which connect, log in, encode and parse; not over its client, whose
-pool, retries and time limits take longer for a lone command (80 to 120 microseconds of Python) than
-the server and the network together (20 to 30 in this way). And its defaults (a socket timeout of
-5 s, ten silent retries of every command) would end a longer blocking call and repeat scripts behind
-our back.
+redis-py's connections connect, log in and speak TLS; from then on the bytes are ours: commands are
+written as they come and answered in that order, so a task costs a future and nothing else. Its
+client takes longer for a lone command (80 to 120 microseconds of Python) than the server and the
+network together, and its defaults (a socket timeout of 5 s, ten silent retries of every command)
+would end a longer blocking call and repeat scripts behind our back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
-from importlib import import_module
-from typing import Any, Final, TypeAlias
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final
 
 from redis import exceptions as redis_errors
 from redis.asyncio import Connection
 
-from jobqueue.errors import StorageError
+from jobqueue.storage.redis.resp import Command, make_reader, pack_command
 
-Command: TypeAlias = tuple[Any, ...]
-
-POOL_SIZE: Final = 16
-"""Commands of one storage that may be on their way at the same time."""
-
-
-def _packer() -> Callable[[Command], bytes] | None:
-    """hiredis's, which is ten times as fast as redis-py's; ``None`` where it is not installed."""
-    try:
-        hiredis: Any = import_module("hiredis")
-    except ImportError:
-        return None
-    return hiredis.pack_command
-
-
-_pack: Final = _packer()
+CONNECT_WITHIN: Final = 10.0
+"""Seconds for a connection and its login."""
 
 
 def make_connection(settings: dict[str, Any]) -> Connection:
@@ -51,98 +37,166 @@ async def disconnect(connection: Connection) -> None:
         await connection.disconnect(nowait=True)
 
 
-class Link:
-    """One connection, used by one task at a time. It connects when it is needed."""
+class _Request:
+    """Commands that were sent together."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self._connection = make_connection(settings)
-        self._closing: asyncio.Task[None] | None = None
+    __slots__ = ("answered", "answers", "deadline", "missing", "seconds")
+
+    def __init__(self, answered: asyncio.Future[list[Any]], count: int, seconds: float) -> None:
+        self.answered = answered
+        self.answers: list[Any] = []
+        self.missing = count
+        self.seconds = seconds
+        self.deadline = answered.get_loop().time() + seconds
+
+
+class _Wire(asyncio.Protocol):
+    """A connected and logged-in transport, taken over from redis-py."""
+
+    def __init__(self, connection: Connection) -> None:
+        # What redis-py keeps to itself, and the reason why its version is pinned: the stream's
+        # writer, which must live as long as the transport, and the names of the server's errors.
+        private: Any = connection
+        self._writer: asyncio.StreamWriter = private._writer
+        self._reader = make_reader(private._parser.parse_error)
+        private._reader = private._writer = None
+        self._transport: Any = self._writer.transport
+        self._requests: deque[_Request] = deque()
+        self._closing = False
+        self._loop = asyncio.get_running_loop()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._transport.set_protocol(self)
 
     @property
-    def is_connected(self) -> bool:
-        return self._connection.is_connected
+    def is_lost(self) -> bool:
+        return self._transport.is_closing()
+
+    def send(self, commands: Sequence[Command], seconds: float) -> asyncio.Future[list[Any]]:
+        """Write commands at once; the future gets their answers."""
+        request = _Request(self._loop.create_future(), len(commands), seconds)
+        self._requests.append(request)
+        self._watch(request.deadline)
+        self._transport.write(b"".join(map(pack_command, commands)))
+        return request.answered
+
+    def data_received(self, data: bytes) -> None:
+        reader, requests = self._reader, self._requests
+        try:
+            reader.feed(data)
+            while (answer := reader.gets()) is not False:
+                request = requests[0]
+                request.answers.append(answer)
+                request.missing -= 1
+                if not request.missing:
+                    requests.popleft()
+                    if not request.answered.done():
+                        request.answered.set_result(request.answers)
+        except Exception as error:  # bytes that are no answer, or an answer to nothing
+            self.fail(redis_errors.ConnectionError(f"the server sent what nobody asked: {error}"))
+        if self._closing and not requests:
+            self._transport.close()
+
+    def _watch(self, deadline: float) -> None:
+        """Look at the oldest request at its deadline. The alarm of one that was answered in time
+        stays on for those behind it: cheaper than one for each."""
+        if self._alarm is not None:
+            if self._alarm.when() <= deadline:
+                return
+            self._alarm.cancel()
+        self._alarm = self._loop.call_at(deadline, self._look)
+
+    def _look(self) -> None:
+        self._alarm = None
+        if not self._requests:
+            return
+        oldest = self._requests[0]
+        if oldest.deadline <= self._loop.time():
+            self.fail(redis_errors.TimeoutError(f"no answer within {oldest.seconds:g} s"))
+        else:
+            self._watch(oldest.deadline)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        reason = f": {exc}" if exc else " by the server"
+        self.fail(redis_errors.ConnectionError(f"the connection was closed{reason}"))
+
+    def close(self) -> None:
+        """Close the connection once all that was sent has been answered."""
+        self._closing = True
+        if not self._requests:
+            self._transport.close()
+
+    def fail(self, error: Exception) -> None:
+        """Close the connection now; whoever waits for an answer gets the error."""
+        self._transport.abort()
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        while self._requests:
+            answered = self._requests.popleft().answered
+            if not answered.done():
+                answered.set_exception(type(error)(*error.args))
+
+
+class Link:
+    """One connection. It connects when it is needed."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._settings = settings
+        self._wire: _Wire | None = None
+        self._connecting: asyncio.Task[_Wire] | None = None
 
     async def execute(self, commands: Sequence[Command], seconds: float) -> list[Any]:
-        """Send commands in one write and wait for all answers.
+        """Send commands in one write and wait for all answers. Who is cancelled disturbs nobody.
 
         Returns:
             An answer for each command; an error of the server is returned, not raised.
 
         Raises:
-            redis.exceptions.TimeoutError: No answer within ``seconds``; it may have run.
+            redis.exceptions.TimeoutError: No answer within ``seconds``; it may have run. The
+                connection is closed.
             redis.exceptions.ConnectionError: The connection was lost; it may have run.
         """
-        connection = self._connection
-        # Closing the connection ends the read: cheaper than a time limit around each command, and
-        # safe, since whoever is cancelled or late must not leave its answer to the next one.
-        self._closing = None
-        timer = asyncio.get_running_loop().call_later(seconds, self._expire)
+        wire = self._wire
+        if wire is None or wire.is_lost:
+            wire = await self._connect()
+        return await wire.send(commands, seconds)
+
+    async def _connect(self) -> _Wire:
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(self._make_wire(), name="jobqueue-connect")
+        return await asyncio.shield(self._connecting)
+
+    async def _make_wire(self) -> _Wire:
+        connection = make_connection(self._settings)
+        connected = asyncio.create_task(connection.connect())
         try:
-            if not connection.is_connected:
-                await connection.connect()
-            await connection.send_packed_command(self._packed(commands), check_health=False)
-            return [await self._answer() for _ in commands]
-        except BaseException as error:
+            await asyncio.wait([connected], timeout=CONNECT_WITHIN)
+            if not connected.done():
+                raise redis_errors.TimeoutError(f"no connection within {CONNECT_WITHIN:g} s")
+            connected.result()
+            self._wire = _Wire(connection)
+            return self._wire
+        except BaseException:
+            connected.cancel()
             await disconnect(connection)
-            if self._closing is not None and isinstance(error, redis_errors.ConnectionError):
-                raise redis_errors.TimeoutError(f"no answer within {seconds:g} s") from error
             raise
         finally:
-            timer.cancel()
-
-    def _packed(self, commands: Sequence[Command]) -> bytes:
-        if _pack is not None:
-            return b"".join([_pack(command) for command in commands])
-        return b"".join(
-            [piece for command in commands for piece in self._connection.pack_command(*command)]
-        )
-
-    async def _answer(self) -> Any:
-        connection: Any = self._connection
-        try:
-            return await connection.read_response()
-        except redis_errors.ResponseError as error:
-            return error
-
-    def _expire(self) -> None:
-        self._closing = asyncio.create_task(self.close())
+            self._connecting = None
 
     async def close(self) -> None:
-        """Close the connection."""
-        await disconnect(self._connection)
+        """Close the connection as soon as what was sent has been answered."""
+        await self._stop_connecting()
+        if self._wire is not None:
+            self._wire.close()
 
+    async def abort(self) -> None:
+        """Close the connection at once."""
+        await self._stop_connecting()
+        if self._wire is not None:
+            self._wire.fail(redis_errors.ConnectionError("the connection was closed"))
 
-class Links:
-    """A few links for commands that do not wait long."""
-
-    def __init__(self, settings: dict[str, Any], url: str, seconds: float) -> None:
-        self._settings = settings
-        self._url = url
-        self._seconds = seconds
-        self._idle: list[Link] = []
-        self._free = asyncio.Semaphore(POOL_SIZE)
-        self._closed = False
-
-    async def execute(self, *commands: Command) -> list[Any]:
-        """Run commands in one round trip; see :meth:`Link.execute`.
-
-        Raises:
-            StorageError: Closed.
-        """
-        async with self._free:
-            if self._closed:
-                raise StorageError(f"the storage {self._url} is closed: open it first")
-            link = self._idle.pop() if self._idle else Link(self._settings)
-            try:
-                return await link.execute(commands, self._seconds)
-            finally:
-                if link.is_connected and not self._closed:
-                    self._idle.append(link)
-                else:
-                    await link.close()
-
-    async def close(self) -> None:
-        """Close what is idle now, and the rest as it comes back; make no new one."""
-        self._closed = True
-        while self._idle:
-            await self._idle.pop().close()
+    async def _stop_connecting(self) -> None:
+        connecting = self._connecting
+        if connecting is not None:
+            connecting.cancel()
+            await asyncio.wait([connecting])
