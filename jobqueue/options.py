@@ -142,6 +142,8 @@ class JobOptions:
 
     def override(self, other: JobOptions) -> JobOptions:
         """These options, with those that ``other`` sets in their place."""
+        if self is NO_OPTIONS or other is NO_OPTIONS:
+            return other if self is NO_OPTIONS else self
         changes = _given(other)
         if "delay" in changes:
             changes.setdefault("run_at", UNSET)

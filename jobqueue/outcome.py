@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import traceback as traceback_module
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from jobqueue.errors import JobError
 from jobqueue.options import MAX_MS, Policy
@@ -22,8 +22,7 @@ MAX_TRACEBACK_CHARS: Final = 32_000
 CANCELLED_WHILE_RUNNING: Final = "cancelled while running"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What a storage is to do with a leased job.
 
     Attributes:

@@ -38,8 +38,8 @@ from jobqueue.views import job_info, local_event, result_of
 R = TypeVar("R")
 
 GROUP: Final = 64
-"""Concurrent enqueues that share a round trip at most. Two groups are on their way at the same time:
-the storage stores one while this process handles the answers of the other."""
+"""Concurrent enqueues that share a round trip at most. Two groups are on their way at a time: the
+storage stores one while this process handles the answers of the other."""
 
 
 class Producer:

@@ -8,8 +8,7 @@ is written: the rest is the worker's to fill in from its own job type and queue.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from jobqueue.options import MAX_MS, UNSET, JobOptions, check_count, to_ms
 from jobqueue.packing import pack, unpack
@@ -23,8 +22,7 @@ class SpecError(ValueError):
     """A spec that cannot be read; the message says why."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spec:
+class Spec(NamedTuple):
     """A decoded spec. ``None`` leaves the choice to the worker's job type and queue.
 
     Attributes:

@@ -41,8 +41,7 @@ MAX_CLAIM_BYTES: Final = 8 * 1024 * 1024
 """A claim stops taking jobs once their specs reach this size (but always takes one)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewJob:
+class NewJob(NamedTuple):
     """A job to store.
 
     Attributes:
@@ -98,8 +97,7 @@ class ClaimRequest:
     block_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class Claim(NamedTuple):
     """A job that is leased to somebody.
 
     Attributes:

@@ -41,6 +41,8 @@ from jobqueue.storage.url import masked
 
 _FORGET_DEAD_AFTER_MS: Final = 60_000
 """A dead worker stays on the list that long: a blocked BLMOVE of its may still fill its inbox."""
+_STATES: Final = {state.encode(): state for state in JobState}
+_ENQUEUE_STATUSES: Final = {status.encode(): status for status in EnqueueStatus}
 _MINIMUM: Final = {"redis": (7, 0), "valkey": (7, 2)}
 
 
@@ -131,7 +133,7 @@ class RedisStorage(Storage):
         arguments = (self._now, INLINE_BYTES, packed)
         answers: list[Any] = await commands.call("enqueue", keys, arguments) if jobs else []
         return [
-            Enqueued(EnqueueStatus(status.decode()), JobState(state.decode()), value)
+            Enqueued(_ENQUEUE_STATUSES[status], _STATES[state], value)
             for status, state, value in answers
         ]
 
@@ -260,7 +262,7 @@ class RedisStorage(Storage):
             await commands.call("results", keys, [reply_to or "", *ids]) if ids else []
         )
         return [
-            None if answer is None else StoredResult(JobState(answer[0].decode()), answer[1])
+            None if answer is None else StoredResult(_STATES[answer[0]], answer[1])
             for answer in answers
         ]
 

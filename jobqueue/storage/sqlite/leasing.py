@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from jobqueue.packing import pack, unpack
@@ -135,7 +134,7 @@ def _replay(tx: Transaction, queue: QueueRow, request: ClaimRequest) -> list[Cla
     statement = _CLAIM + "WHERE state = 'running' AND queue = ? AND key IN ({})"
     rows = {row[0]: row for row in select_in(tx, statement, (queue.key,), keys)}
     return [
-        replace(_claim_of(row, fence, row[5], request.worker), cancel_requested=False)
+        _claim_of(row, fence, row[5], request.worker)._replace(cancel_requested=False)
         for fence, key in enumerate(keys, first_fence)
         if (row := rows.get(key)) is not None and row[4] == fence
     ]
