@@ -3,10 +3,10 @@ max_line_length = 100
 read_globals = {
   "redis", "cmsgpack", "KEYS", "ARGV",
   -- from lua/include, put in front of a script by the loader
-  "now_ms", "count", "events_begin", "events_add", "events_publish",
+  "now_ms", "text", "count", "attempt_of", "events_begin", "events_add", "events_publish",
   "replies_add", "replies_publish", "replies_remember",
-  "finished_jobs", "finished_change", "finished_add", "expire_job",
-  "delay", "promote", "next_due", "pieces_add", "pieces_join", "pieces_value",
+  "finished_jobs", "finished_change", "finished_add", "expiry",
+  "delay", "promote", "next_due", "pieces", "pieces_join", "pieces_value",
 }
 -- An include defines functions for others; `finish` and `count` name what they do.
 files["lua/include"] = { ignore = { "211", "431" } }

@@ -3,7 +3,7 @@
 -- KEYS
 --   job                 prefix of the job hashes
 --   delayed             zset    scheduled and retrying ids by due time
---   counts              hash    exact numbers, and the fence counter
+--   counts              hash    exact numbers of what waits, and the fence counter
 --   finished_cancelled  zset    numbers of cancelled jobs by expiry
 --   stale               set     ids with a pointer in the list that no longer counts
 --   listeners           zset    who hears events, by the time until which
@@ -20,7 +20,7 @@
 --   for each id: 'cancelled', 'not_found', 'running' or 'finished'
 -- EVENTS
 --   cancelled
--- include: clock counts events replies finished pieces
+-- include: clock counts attempt events replies finished pieces
 -- flags: allow-oom
 local job, delayed, counts, finished_cancelled = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local stale, listeners, events_channel, control = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
@@ -33,13 +33,13 @@ local events = events_begin(listeners, now)
 
 local function end_waiting(id, key, found)
   local state, ttl_ms = found[1], tonumber(found[2] or default_ttl_ms)
-  local fields = {
-    'state', 'cancelled', 'ttl_ms', ttl_ms, 'finished_ms', now, 'expires_ms', now + ttl_ms,
-  }
-  pieces_add(fields, 'value', value)
   redis.call('HDEL', key, 'reply_to', 'due_ms', 'value1', 'value2', 'value3')
-  redis.call('HSET', key, unpack(fields))
-  expire_job(key, ARGV[1], now, ttl_ms)
+  redis.call(
+    'HSET', key, 'state', 'cancelled', 'ttl_ms', ttl_ms, 'finished_ms', now, 'kept_ms', ttl_ms,
+    pieces('value', value)
+  )
+  local expire, argument = expiry(ARGV[1], now, ttl_ms)
+  redis.call(expire, key, argument)
   if state == 'queued' then
     redis.call('SADD', stale, id)
   else
@@ -48,13 +48,13 @@ local function end_waiting(id, key, found)
   changes[state] = changes[state] - 1
   ended[ttl_ms] = (ended[ttl_ms] or 0) + 1
   replies_add(reply_batches, reply_prefix, found[4] or '', id, 'cancelled', value, inline_bytes)
-  events_add(events, 'cancelled', id, found[3], now, tonumber(found[5]) or 0, '')
+  events_add(events, 'cancelled', id, found[3], now, attempt_of(found[5], found[6]), '')
 end
 
 for at = 5, #ARGV do
   local id = ARGV[at]
   local key = job .. id
-  local found = redis.call('HMGET', key, 'state', 'ttl_ms', 'name', 'reply_to', 'attempt')
+  local found = redis.call('HMGET', key, 'state', 'ttl_ms', 'name', 'reply_to', 'attempt', 'fence')
   local state = found[1]
   if not state then
     answers[#answers + 1] = 'not_found'

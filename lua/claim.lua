@@ -10,7 +10,7 @@
 --   workers    zset    workers by the time until which they count as alive
 --   claimed    string  token, first fence and ids of this worker's last claim
 --   stale      set     ids with a pointer in the list that no longer counts
---   counts     hash    exact numbers, and the fence counter
+--   counts     hash    exact numbers of what waits, and the fence counter
 --   listeners  zset    who hears events, by the time until which
 --   events     channel
 -- ARGV
@@ -25,26 +25,28 @@
 --   each job: id, name, spec, fence, attempt, enqueued_ms, ttl_ms
 -- EVENTS
 --   started
--- include: clock counts events delayed pieces
+-- include: clock counts attempt events delayed pieces
 -- flags: allow-oom
 local job, ready, inbox, delayed, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local workers, claimed, stale, counts = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local listeners, events_channel = KEYS[10], KEYS[11]
 local now = now_ms(ARGV[1])
+local now_text = text(now)
 local worker, wanted, lease_ms = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[5])
+local deadline = text(now + lease_ms)
 local max_bytes = tonumber(ARGV[6])
 local POINTERS_AT_MOST = 2000
 local PROMOTED_AT_MOST = 500
 local token = cmsgpack.pack(ARGV[4])
 
-redis.call('ZADD', workers, now + lease_ms, worker)
+redis.call('ZADD', workers, deadline, worker)
 
 local function read(id)
+  local key = job .. id
   local found = redis.call(
-    'HMGET', job .. id, 'state', 'spec', 'name', 'attempt', 'enqueued_ms', 'ttl_ms', 'fence',
-    'spec1', 'spec2', 'spec3'
+    'HMGET', key, 'state', 'spec', 'name', 'attempt', 'enqueued_ms', 'ttl_ms', 'fence', 'spec1'
   )
-  found[2] = pieces_join(found[2], found[8], found[9], found[10])
+  found[2] = pieces_join(key, 'spec', found[2], found[8])
   return found
 end
 
@@ -58,14 +60,18 @@ if redis.call('GETRANGE', claimed, 0, #token - 1) == token then
   local jobs = {}
   for i, id in ipairs(ids) do
     local found = read(id)
-    if found[1] == 'running' and found[7] == tostring(first + i - 1) then
-      jobs[#jobs + 1] = reply_of(id, found, found[7], found[4])
+    if found[1] == 'running' and found[7] == text(first + i - 1) then
+      jobs[#jobs + 1] = reply_of(id, found, found[7], attempt_of(found[4], found[7]))
     end
   end
   return { next_due(delayed, now), 0, jobs }
 end
 
-promote(job, delayed, ready, counts, now, PROMOTED_AT_MOST)
+local due_in = next_due(delayed, now)
+if due_in == 0 then
+  promote(job, delayed, ready, counts, now, PROMOTED_AT_MOST)
+  due_in = next_due(delayed, now)
+end
 
 local ids, rows, taken, size, looked = {}, {}, {}, 0, 0
 
@@ -73,6 +79,9 @@ local ids, rows, taken, size, looked = {}, {}, {}, 0, 0
 local function take(list)
   while #ids < wanted and size < max_bytes and looked < POINTERS_AT_MOST do
     local pointers = redis.call('LRANGE', list, 0, wanted - #ids - 1)
+    if #pointers == 0 then
+      return
+    end
     local used = 0
     for _, id in ipairs(pointers) do
       local found = id ~= '' and read(id) or {}
@@ -90,9 +99,6 @@ local function take(list)
     end
     looked = looked + used
     redis.call('LTRIM', list, used, -1)
-    if #pointers == 0 then
-      return
-    end
   end
 end
 
@@ -100,7 +106,7 @@ take(inbox)
 take(ready)
 
 if #ids == 0 then
-  return { next_due(delayed, now), redis.call('EXISTS', ready), {} }
+  return { due_in, redis.call('EXISTS', ready), {} }
 end
 
 local first = redis.call('HINCRBY', counts, 'fence', #ids) - #ids + 1
@@ -108,21 +114,21 @@ local events = events_begin(listeners, now)
 local jobs, deadlines = {}, {}
 for i, id in ipairs(ids) do
   local found, fence = rows[i], first + i - 1
-  local attempt = (tonumber(found[4]) or 0) + 1
+  local attempt = attempt_of(found[4], found[7]) + 1
   redis.call(
-    'HSET', job .. id, 'state', 'running', 'fence', fence, 'attempt', attempt,
-    'worker', worker, 'started_ms', now
+    'HSET', job .. id, 'state', 'running', 'fence', text(fence), 'worker', worker,
+    'started_ms', now_text
   )
   if found[7] then
     -- The claim before this one; finish may have to tell a repeat of its outcome from a stale one.
-    redis.call('HSET', job .. id, 'settled_fence', found[7])
+    redis.call('HSET', job .. id, 'attempt', attempt, 'settled_fence', found[7])
   end
-  deadlines[2 * i - 1], deadlines[2 * i] = now + lease_ms, id
+  deadlines[2 * i - 1], deadlines[2 * i] = deadline, id
   jobs[i] = reply_of(id, found, fence, attempt)
   events_add(events, 'started', id, found[3], now, attempt, worker)
 end
 redis.call('ZADD', leases, unpack(deadlines))
 redis.call('SET', claimed, token .. cmsgpack.pack({ first, ids }), 'PX', 2 * lease_ms)
-count(counts, { queued = -#ids, running = #ids })
+count(counts, { queued = -#ids })
 events_publish(events_channel, events)
-return { next_due(delayed, now), 0, jobs }
+return { due_in, 0, jobs }

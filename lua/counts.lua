@@ -1,7 +1,8 @@
 -- counts: the exact number of jobs in each state.
 --
 -- KEYS
---   counts              hash    exact numbers, and the fence counter
+--   counts              hash    exact numbers of what waits, and the fence counter
+--   leases              zset    running ids by deadline
 --   finished_completed  zset    numbers of ended jobs by expiry, for each terminal state
 --   finished_failed     zset
 --   finished_cancelled  zset
@@ -10,12 +11,15 @@
 -- RETURNS
 --   scheduled, queued, running, retrying, completed, failed, cancelled
 -- include: clock finished
-local counts, now = KEYS[1], now_ms(ARGV[1])
-local answer = redis.call('HMGET', counts, 'scheduled', 'queued', 'running', 'retrying')
-for i = 1, 4 do
-  answer[i] = tonumber(answer[i]) or 0
-end
-for i = 2, 4 do
+local counts, leases = KEYS[1], KEYS[2]
+local now = now_ms(ARGV[1])
+local scheduled, queued, retrying =
+  unpack(redis.call('HMGET', counts, 'scheduled', 'queued', 'retrying'))
+local answer = {
+  tonumber(scheduled) or 0, tonumber(queued) or 0, redis.call('ZCARD', leases),
+  tonumber(retrying) or 0,
+}
+for i = 3, 5 do
   local jobs = -tonumber(redis.call('ZSCORE', KEYS[i], 'total') or 0)
   for _, expired in ipairs(redis.call('ZRANGEBYSCORE', KEYS[i], '(0', now)) do
     jobs = jobs - finished_jobs(expired)

@@ -4,7 +4,7 @@
 --   job                 prefix of the job hashes
 --   ready               list    ids waiting, head first
 --   delayed             zset    scheduled and retrying ids by due time
---   counts              hash    exact numbers, and the fence counter
+--   counts              hash    exact numbers of what waits, and the fence counter
 --   finished_cancelled  zset    numbers of cancelled jobs by expiry
 --   stale               set     ids with a pointer in the list that no longer counts
 --   listeners           zset    who hears events, by the time until which
@@ -22,12 +22,17 @@
 local job, ready, delayed, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local finished_cancelled, stale, listeners, events_channel = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local now = now_ms(ARGV[1])
+local now_text = text(now)
 local inline_bytes = tonumber(ARGV[2])
 
 local answers, pointers, due_entries = {}, {}, {}
 local changes = { queued = 0, scheduled = 0 }
 local events = events_begin(listeners, now)
 local some_are_stale = redis.call('EXISTS', stale) == 1
+
+local STORED = {
+  queued = { 'queued', 'queued', false }, scheduled = { 'queued', 'scheduled', false },
+}
 
 local function answer(status, state, value)
   answers[#answers + 1] = { status, state, value }
@@ -43,8 +48,9 @@ local function store(key, new)
     due_ms = now + delay_ms
   end
   local state = due_ms > now and 'scheduled' or 'queued'
-  local fields = { 'state', state, 'name', name, 'enqueued_ms', now }
-  pieces_add(fields, 'spec', spec)
+  local fields = {
+    'state', state, 'name', name, 'enqueued_ms', now_text, pieces('spec', spec),
+  }
   if ttl_ms ~= 0 then
     fields[#fields + 1], fields[#fields + 2] = 'ttl_ms', ttl_ms
   end
@@ -63,27 +69,27 @@ local function store(key, new)
   redis.call('HSET', key, unpack(fields))
   changes[state] = changes[state] + 1
   events_add(events, 'enqueued', id, name, now, 0, '')
-  answer('queued', state, false)
+  answers[#answers + 1] = STORED[state]
 end
 
 for _, new in ipairs(cmsgpack.unpack(ARGV[3])) do
   local id, request, reply_to = new[1], new[7], new[8]
   local key = job .. id
-  local found = redis.call('HMGET', key, 'state', 'request', 'reply_to')
-  local state = found[1]
+  local state = redis.call('HGET', key, 'state')
   if not state then
     store(key, new)
-  elseif (found[2] or '') == request then
+  elseif (redis.call('HGET', key, 'request') or '') == request then
     answer('queued', state, false)
   elseif state == 'cancelled' then
-    finished_change(finished_cancelled, tonumber(redis.call('HGET', key, 'expires_ms')), -1)
+    local finished_ms, kept_ms = unpack(redis.call('HMGET', key, 'finished_ms', 'kept_ms'))
+    finished_change(finished_cancelled, tonumber(finished_ms) + tonumber(kept_ms), -1)
     redis.call('DEL', key)
     store(key, new)
   elseif state == 'completed' or state == 'failed' then
     local value = redis.call('HSTRLEN', key, 'value') <= inline_bytes and pieces_value(key)
     answer(state == 'completed' and 'completed' or 'duplicate', state, value)
   else
-    replies_remember(key, found[3] or '', reply_to)
+    replies_remember(key, redis.call('HGET', key, 'reply_to') or '', reply_to)
     answer('duplicate', state, false)
   end
 end

@@ -5,7 +5,7 @@
 --   ready               list    ids waiting, head first
 --   delayed             zset    scheduled and retrying ids by due time
 --   leases              zset    running ids by deadline
---   counts              hash    exact numbers, and the fence counter
+--   counts              hash    exact numbers of what waits, and the fence counter
 --   finished_completed  zset    numbers of ended jobs by expiry, for each terminal state
 --   finished_failed     zset
 --   finished_cancelled  zset
@@ -22,25 +22,34 @@
 --   for each job: 1 if the outcome counts, 0 if the lease was lost
 -- EVENTS
 --   the event of each outcome
--- include: clock counts events replies finished delayed pieces
+-- include: clock counts attempt events replies finished delayed pieces
 -- flags: allow-oom
 local job, ready, delayed, leases, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local finished = { completed = KEYS[6], failed = KEYS[7], cancelled = KEYS[8] }
 local listeners, events_channel, reply_prefix = KEYS[9], KEYS[10], KEYS[11]
 local now = now_ms(ARGV[1])
+local now_text = text(now)
 local worker, inline_bytes = ARGV[2], tonumber(ARGV[3])
 
 local answers, settled, released, due_entries = {}, {}, {}, {}
 local ended = { completed = {}, failed = {}, cancelled = {} }
-local changes = { running = 0, queued = 0, scheduled = 0, retrying = 0 }
+local changes = { queued = 0, scheduled = 0, retrying = 0 }
 local reply_batches = {}
+local kept_for = {}
 local events = events_begin(listeners, now)
 
 local function finish(id, key, state, value, ttl_ms, addresses)
-  local fields = { 'state', state, 'finished_ms', now, 'expires_ms', now + ttl_ms }
-  pieces_add(fields, 'value', value)
-  redis.call('HSET', key, unpack(fields))
-  expire_job(key, ARGV[1], now, ttl_ms)
+  local kept = kept_for[ttl_ms]
+  if not kept then
+    local command, argument = expiry(ARGV[1], now, ttl_ms)
+    kept = { ms = text(ttl_ms), command = command, argument = argument }
+    kept_for[ttl_ms] = kept
+  end
+  redis.call(
+    'HSET', key, 'state', state, 'finished_ms', now_text, 'kept_ms', kept.ms,
+    pieces('value', value)
+  )
+  redis.call(kept.command, key, kept.argument)
   ended[state][ttl_ms] = (ended[state][ttl_ms] or 0) + 1
   if addresses then
     redis.call('HDEL', key, 'reply_to')
@@ -49,9 +58,7 @@ local function finish(id, key, state, value, ttl_ms, addresses)
 end
 
 local function give_back(id, key, state, value, delay_ms)
-  local fields = { 'state', state }
-  pieces_add(fields, 'value', value)
-  redis.call('HSET', key, unpack(fields))
+  redis.call('HSET', key, 'state', state, pieces('value', value))
   redis.call('HDEL', key, 'worker')
   changes[state] = changes[state] + 1
   if state == 'queued' then
@@ -65,31 +72,33 @@ end
 for _, outcome in ipairs(cmsgpack.unpack(ARGV[4])) do
   local id, fence, state, event, refund, delay_ms, value, ttl_ms = unpack(outcome)
   local key = job .. id
-  local found = redis.call(
-    'HMGET', key, 'state', 'fence', 'settled_fence', 'attempt', 'name', 'reply_to',
-    'cancel_value', 'ttl_ms'
-  )
+  local found = redis.call('HMGET', key, 'state', 'fence', 'settled_fence', 'reply_to')
   if found[1] == 'running' and found[2] == fence then
-    local attempt = tonumber(found[4]) - refund
     if refund ~= 0 then
-      redis.call('HSET', key, 'attempt', attempt)
+      local attempt = attempt_of(redis.call('HGET', key, 'attempt'), fence)
+      redis.call('HSET', key, 'attempt', attempt - refund)
     end
     if found[3] then
       -- Settled before, as for a retry: of that error no piece may remain.
       redis.call('HDEL', key, 'value1', 'value2', 'value3')
     end
+    if not finished[state] then
+      local cancel = redis.call('HMGET', key, 'cancel_value', 'ttl_ms')
+      if cancel[1] then
+        state, event, value, ttl_ms = 'cancelled', 'cancelled', cancel[1], tonumber(cancel[2])
+      end
+    end
     if finished[state] then
-      finish(id, key, state, value, ttl_ms, found[6])
-    elseif found[7] then
-      event = 'cancelled'
-      finish(id, key, 'cancelled', found[7], tonumber(found[8]), found[6])
+      finish(id, key, state, value, ttl_ms, found[4])
     else
       give_back(id, key, state, value, delay_ms)
     end
     settled[#settled + 1] = id
-    changes.running = changes.running - 1
     answers[#answers + 1] = 1
-    events_add(events, event, id, found[5], now, attempt, worker)
+    if events then
+      local told = redis.call('HMGET', key, 'name', 'attempt')
+      events_add(events, event, id, told[1], now, attempt_of(told[2], fence), worker)
+    end
   else
     -- The claim that settled the job last: the one before, while another runs it.
     local last = found[1] == 'running' and found[3] or found[2]

@@ -4,7 +4,7 @@
 --   job        prefix of the job hashes
 --   leases     zset    running ids by deadline
 --   workers    zset    workers by the time until which they count as alive
---   counts     hash    exact numbers, and the fence counter
+--   counts     hash    exact numbers of what waits, and the fence counter
 --   listeners  zset    who hears events, by the time until which
 --   events     channel
 -- ARGV
@@ -18,7 +18,7 @@
 --   each job: id, name, spec, fence, attempt, enqueued_ms, ttl_ms, 1 if cancelled, who lost it
 -- EVENTS
 --   stalled
--- include: clock events pieces
+-- include: clock attempt events pieces
 -- flags: allow-oom
 local job, leases, workers, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local listeners, events_channel = KEYS[5], KEYS[6]
@@ -32,21 +32,22 @@ for _, id in ipairs(expired) do
   local key = job .. id
   local found = redis.call(
     'HMGET', key, 'state', 'spec', 'name', 'attempt', 'enqueued_ms', 'ttl_ms', 'cancel_value',
-    'worker', 'spec1', 'spec2', 'spec3'
+    'worker', 'spec1', 'fence'
   )
   if found[1] ~= 'running' then
     redis.call('ZREM', leases, id)
   elseif size < max_bytes then
-    local spec = pieces_join(found[2], found[9], found[10], found[11])
+    local spec = pieces_join(key, 'spec', found[2], found[9])
     size = size + #spec
+    local attempt = attempt_of(found[4], found[10])
     local fence = redis.call('HINCRBY', counts, 'fence', 1)
     redis.call('HSET', key, 'fence', fence, 'worker', reaper)
     redis.call('ZADD', leases, now + lease_ms, id)
     jobs[#jobs + 1] = {
-      id, found[3], spec, fence, found[4], found[5], found[6] or '0',
+      id, found[3], spec, fence, attempt, found[5], found[6] or '0',
       found[7] and '1' or '0', found[8],
     }
-    events_add(events, 'stalled', id, found[3], now, tonumber(found[4]), found[8])
+    events_add(events, 'stalled', id, found[3], now, attempt, found[8])
   end
 end
 events_publish(events_channel, events)

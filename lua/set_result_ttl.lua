@@ -17,20 +17,22 @@ local job = KEYS[1]
 local finished = { completed = KEYS[2], failed = KEYS[3], cancelled = KEYS[4] }
 local now = now_ms(ARGV[1])
 local ttl_ms = tonumber(ARGV[2])
+local expire, argument = expiry(ARGV[1], now, ttl_ms)
 local answers = {}
 for at = 3, #ARGV do
   local id = ARGV[at]
   local key = job .. id
-  local found = redis.call('HMGET', key, 'state', 'expires_ms')
+  local found = redis.call('HMGET', key, 'state', 'finished_ms', 'kept_ms')
   local state = found[1]
   if not state then
     answers[#answers + 1] = 'not_found'
   elseif not finished[state] then
     answers[#answers + 1] = 'not_finished'
   else
-    redis.call('HSET', key, 'expires_ms', now + ttl_ms)
-    expire_job(key, ARGV[1], now, ttl_ms)
-    finished_change(finished[state], tonumber(found[2]), -1)
+    local finished_ms, kept_ms = tonumber(found[2]), tonumber(found[3])
+    redis.call('HSET', key, 'kept_ms', now + ttl_ms - finished_ms)
+    redis.call(expire, key, argument)
+    finished_change(finished[state], finished_ms + kept_ms, -1)
     finished_add(finished[state], now + ttl_ms, 1, ttl_ms)
     answers[#answers + 1] = 'updated'
   end

@@ -7,14 +7,17 @@ local function finished_jobs(member)
   return tonumber(string.match(member, '%d+$'))
 end
 
--- finished_change(key, expires_ms, change): count so many jobs more, or less.
+-- finished_change(key, expires_ms, change): count so many jobs more, or less. What was pruned
+-- cannot become less.
 local function finished_change(key, expires_ms, change)
-  local at = string.format('%.0f', expires_ms)
+  local at = text(expires_ms)
   local jobs = change
   local old = redis.call('ZRANGEBYSCORE', key, at, at)[1]
   if old then
     redis.call('ZREM', key, old)
     jobs = jobs + finished_jobs(old)
+  elseif change < 0 then
+    return
   end
   if jobs > 0 then
     redis.call('ZADD', key, at, at .. ':' .. jobs)
@@ -31,13 +34,13 @@ local function finished_add(key, expires_ms, jobs, ttl_ms)
   end
 end
 
--- expire_job(key, injected, now, ttl_ms): have the server forget an ended job at the very moment
--- from which it is counted no more. Under an injected clock only the duration is known.
-local function expire_job(key, injected, now, ttl_ms)
+-- expiry(injected, now, ttl_ms): command and argument that make the server forget an ended job at
+-- the very moment from which it is counted no more. Under an injected clock only the duration is
+-- known.
+local function expiry(injected, now, ttl_ms)
   if injected ~= '' or ttl_ms < 2 then
-    redis.call('PEXPIRE', key, ttl_ms)
-  else
-    -- A key is gone when the server's clock is past its time, not when it is there.
-    redis.call('PEXPIREAT', key, now + ttl_ms - 1)
+    return 'PEXPIRE', text(ttl_ms)
   end
+  -- A key is gone when the server's clock is past its time, not when it is there.
+  return 'PEXPIREAT', text(now + ttl_ms - 1)
 end

@@ -3,27 +3,36 @@
 -- larger one stands in one field: then the table is the smaller part.
 local PIECE = 64
 
--- pieces_add(fields, name, value): add the field or fields to the arguments of an HSET.
-local function pieces_add(fields, name, value)
-  if #value > 4 * PIECE then
-    fields[#fields + 1], fields[#fields + 2] = name, value
-    return
+-- pieces(name, value): the field or fields, as arguments of an HSET.
+local function pieces(name, value)
+  local size = #value
+  if size <= PIECE or size > 4 * PIECE then
+    return name, value
   end
-  fields[#fields + 1], fields[#fields + 2] = name, string.sub(value, 1, PIECE)
-  for i = 1, math.ceil(#value / PIECE) - 1 do
-    fields[#fields + 1] = name .. i
-    fields[#fields + 1] = string.sub(value, i * PIECE + 1, (i + 1) * PIECE)
+  local first, second = string.sub(value, 1, PIECE), string.sub(value, PIECE + 1, 2 * PIECE)
+  if size <= 2 * PIECE then
+    return name, first, name .. 1, second
   end
+  local third = string.sub(value, 2 * PIECE + 1, 3 * PIECE)
+  if size <= 3 * PIECE then
+    return name, first, name .. 1, second, name .. 2, third
+  end
+  local fourth = string.sub(value, 3 * PIECE + 1)
+  return name, first, name .. 1, second, name .. 2, third, name .. 3, fourth
 end
 
-local function pieces_join(first, second, third, fourth)
-  if second then
-    return first .. second .. (third or '') .. (fourth or '')
+-- pieces_join(key, name, first, second): the whole, of which the first two are read already.
+local function pieces_join(key, name, first, second)
+  if not second then
+    return first or ''
+  elseif #second < PIECE then
+    return first .. second
   end
-  return first or ''
+  local rest = redis.call('HMGET', key, name .. 2, name .. 3)
+  return first .. second .. (rest[1] or '') .. (rest[2] or '')
 end
 
 -- The value of a job that has ended.
 local function pieces_value(key)
-  return pieces_join(unpack(redis.call('HMGET', key, 'value', 'value1', 'value2', 'value3')))
+  return pieces_join(key, 'value', unpack(redis.call('HMGET', key, 'value', 'value1')))
 end

@@ -104,7 +104,8 @@ def _misplaced(admin: Any, queue: _Queue, states: dict[bytes, JobState]) -> Iter
             # What has expired is counted until it is pruned.
             if total < numbers[state]:
                 yield f"{queue.prefix!r}: {numbers[state]} {state.value}, counted as {total}"
-        else:
+        elif state is not JobState.RUNNING:
+            # What runs has been held against the leases.
             counted = int(admin.hget(queue.key(b"counts"), state.value) or 0)
             if counted != numbers[state]:
                 yield f"{queue.prefix!r}: {numbers[state]} {state.value}, counted as {counted}"
