@@ -4,7 +4,7 @@
 --   job                 prefix of the job hashes
 --   delayed             zset    scheduled and retrying ids by due time
 --   counts              hash    exact numbers of what waits, and the fence counter
---   finished_cancelled  zset    numbers of cancelled jobs by expiry
+--   finished_cancelled  zset    cancelled ids by expiry
 --   stale               set     ids with a pointer in the list that no longer counts
 --   listeners           zset    who hears events, by the time until which
 --   events              channel
@@ -27,7 +27,8 @@ local stale, listeners, events_channel, control = KEYS[5], KEYS[6], KEYS[7], KEY
 local reply_prefix = KEYS[9]
 local now = now_ms(ARGV[1])
 local default_ttl_ms, value, inline_bytes = ARGV[2], ARGV[3], tonumber(ARGV[4])
-local answers, requested, ended, reply_batches = {}, {}, {}, {}
+local answers, requested, entries, reply_batches = {}, {}, {}, {}
+local longest = 0
 local changes = { queued = 0, scheduled = 0, retrying = 0 }
 local events = events_begin(listeners, now)
 
@@ -46,7 +47,8 @@ local function end_waiting(id, key, found)
     redis.call('ZREM', delayed, id)
   end
   changes[state] = changes[state] - 1
-  ended[ttl_ms] = (ended[ttl_ms] or 0) + 1
+  entries[#entries + 1], entries[#entries + 2] = now + ttl_ms, id
+  longest = math.max(longest, ttl_ms)
   replies_add(reply_batches, reply_prefix, found[4] or '', id, 'cancelled', value, inline_bytes)
   events_add(events, 'cancelled', id, found[3], now, attempt_of(found[5], found[6]), '')
 end
@@ -71,9 +73,7 @@ for at = 5, #ARGV do
   end
 end
 
-for ttl_ms, jobs in pairs(ended) do
-  finished_add(finished_cancelled, now + ttl_ms, jobs, ttl_ms)
-end
+finished_index(finished_cancelled, entries, longest)
 count(counts, changes)
 if #requested > 0 then
   redis.call('PUBLISH', control, cmsgpack.pack(requested))

@@ -3,16 +3,16 @@
 -- KEYS
 --   counts              hash    exact numbers of what waits, and the fence counter
 --   leases              zset    running ids by deadline
---   finished_completed  zset    numbers of ended jobs by expiry, for each terminal state
+--   finished_completed  zset    ended ids by expiry, for each terminal state
 --   finished_failed     zset
 --   finished_cancelled  zset
 -- ARGV
 --   1  injected time in ms, or ''
 -- RETURNS
 --   scheduled, queued, running, retrying, completed, failed, cancelled
--- include: clock finished
+-- include: clock
 local counts, leases = KEYS[1], KEYS[2]
-local now = now_ms(ARGV[1])
+local after_now = '(' .. text(now_ms(ARGV[1]))
 local scheduled, queued, retrying =
   unpack(redis.call('HMGET', counts, 'scheduled', 'queued', 'retrying'))
 local answer = {
@@ -20,10 +20,6 @@ local answer = {
   tonumber(retrying) or 0,
 }
 for i = 3, 5 do
-  local jobs = -tonumber(redis.call('ZSCORE', KEYS[i], 'total') or 0)
-  for _, expired in ipairs(redis.call('ZRANGEBYSCORE', KEYS[i], '(0', now)) do
-    jobs = jobs - finished_jobs(expired)
-  end
-  answer[#answer + 1] = jobs
+  answer[#answer + 1] = redis.call('ZCOUNT', KEYS[i], after_now, '+inf')
 end
 return answer

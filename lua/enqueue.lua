@@ -5,7 +5,7 @@
 --   ready               list    ids waiting, head first
 --   delayed             zset    scheduled and retrying ids by due time
 --   counts              hash    exact numbers of what waits, and the fence counter
---   finished_cancelled  zset    numbers of cancelled jobs by expiry
+--   finished_cancelled  zset    cancelled ids by expiry
 --   stale               set     ids with a pointer in the list that no longer counts
 --   listeners           zset    who hears events, by the time until which
 --   events              channel
@@ -18,7 +18,7 @@
 --   for each job: status, state, value or nil
 -- EVENTS
 --   enqueued
--- include: clock counts events finished replies delayed pieces
+-- include: clock counts events replies delayed pieces
 local job, ready, delayed, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local finished_cancelled, stale, listeners, events_channel = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local now = now_ms(ARGV[1])
@@ -81,9 +81,8 @@ for _, new in ipairs(cmsgpack.unpack(ARGV[3])) do
   elseif (redis.call('HGET', key, 'request') or '') == request then
     answer('queued', state, false)
   elseif state == 'cancelled' then
-    local finished_ms, kept_ms = unpack(redis.call('HMGET', key, 'finished_ms', 'kept_ms'))
-    finished_change(finished_cancelled, tonumber(finished_ms) + tonumber(kept_ms), -1)
     redis.call('DEL', key)
+    redis.call('ZREM', finished_cancelled, id)
     store(key, new)
   elseif state == 'completed' or state == 'failed' then
     local value = redis.call('HSTRLEN', key, 'value') <= inline_bytes and pieces_value(key)

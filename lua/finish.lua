@@ -6,7 +6,7 @@
 --   delayed             zset    scheduled and retrying ids by due time
 --   leases              zset    running ids by deadline
 --   counts              hash    exact numbers of what waits, and the fence counter
---   finished_completed  zset    numbers of ended jobs by expiry, for each terminal state
+--   finished_completed  zset    ended ids by expiry, for each terminal state
 --   finished_failed     zset
 --   finished_cancelled  zset
 --   listeners           zset    who hears events, by the time until which
@@ -33,6 +33,7 @@ local worker, inline_bytes = ARGV[2], tonumber(ARGV[3])
 
 local answers, settled, released, due_entries = {}, {}, {}, {}
 local ended = { completed = {}, failed = {}, cancelled = {} }
+local longest = { completed = 0, failed = 0, cancelled = 0 }
 local changes = { queued = 0, scheduled = 0, retrying = 0 }
 local reply_batches = {}
 local kept_for = {}
@@ -42,7 +43,9 @@ local function finish(id, key, state, value, ttl_ms, addresses)
   local kept = kept_for[ttl_ms]
   if not kept then
     local command, argument = expiry(ARGV[1], now, ttl_ms)
-    kept = { ms = text(ttl_ms), command = command, argument = argument }
+    kept = {
+      ms = text(ttl_ms), until_ms = text(now + ttl_ms), command = command, argument = argument,
+    }
     kept_for[ttl_ms] = kept
   end
   redis.call(
@@ -50,7 +53,9 @@ local function finish(id, key, state, value, ttl_ms, addresses)
     pieces('value', value)
   )
   redis.call(kept.command, key, kept.argument)
-  ended[state][ttl_ms] = (ended[state][ttl_ms] or 0) + 1
+  local entries = ended[state]
+  entries[#entries + 1], entries[#entries + 2] = kept.until_ms, id
+  longest[state] = math.max(longest[state], ttl_ms)
   if addresses then
     redis.call('HDEL', key, 'reply_to')
     replies_add(reply_batches, reply_prefix, addresses, id, state, value, inline_bytes)
@@ -109,9 +114,7 @@ end
 if #settled > 0 then
   redis.call('ZREM', leases, unpack(settled))
   for state, key in pairs(finished) do
-    for ttl_ms, jobs in pairs(ended[state]) do
-      finished_add(key, now + ttl_ms, jobs, ttl_ms)
-    end
+    finished_index(key, ended[state], longest[state])
   end
   for i = #released, 1, -1 do
     redis.call('LPUSH', ready, released[i])

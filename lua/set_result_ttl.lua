@@ -2,7 +2,7 @@
 --
 -- KEYS
 --   job                 prefix of the job hashes
---   finished_completed  zset    numbers of ended jobs by expiry, for each terminal state
+--   finished_completed  zset    ended ids by expiry, for each terminal state
 --   finished_failed     zset
 --   finished_cancelled  zset
 -- ARGV
@@ -29,11 +29,9 @@ for at = 3, #ARGV do
   elseif not finished[state] then
     answers[#answers + 1] = 'not_finished'
   else
-    local finished_ms, kept_ms = tonumber(found[2]), tonumber(found[3])
-    redis.call('HSET', key, 'kept_ms', now + ttl_ms - finished_ms)
+    redis.call('HSET', key, 'kept_ms', now + ttl_ms - tonumber(found[2]))
     redis.call(expire, key, argument)
-    finished_change(finished[state], finished_ms + kept_ms, -1)
-    finished_add(finished[state], now + ttl_ms, 1, ttl_ms)
+    finished_index(finished[state], { text(now + ttl_ms), id }, ttl_ms)
     answers[#answers + 1] = 'updated'
   end
 end

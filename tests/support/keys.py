@@ -95,15 +95,9 @@ def _misplaced(admin: Any, queue: _Queue, states: dict[bytes, JobState]) -> Iter
     numbers = Counter(states.values())
     for state in JobState:
         if state in TERMINAL:
-            scores = dict(
-                admin.zrange(queue.key(b"finished:" + state.encode()), 0, -1, withscores=True)
-            )
-            total = -scores.pop(b"total", 0)
-            if total != sum(int(member.split(b":")[1]) for member in scores):
-                yield f"{queue.prefix!r}: {state.value} is {total} in total, in parts {scores}"
-            # What has expired is counted until it is pruned.
-            if total < numbers[state]:
-                yield f"{queue.prefix!r}: {numbers[state]} {state.value}, counted as {total}"
+            index = set(admin.zrange(queue.key(b"finished:" + state.encode()), 0, -1))
+            if lost := by_state[state] - index:
+                yield f"{queue.prefix!r}: {state.value}, and not in the index: {lost}"
         elif state is not JobState.RUNNING:
             # What runs has been held against the leases.
             counted = int(admin.hget(queue.key(b"counts"), state.value) or 0)
