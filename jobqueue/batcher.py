@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -61,7 +61,7 @@ class Outbox(Generic[T]):
         self._max_count = max_count
         self._in_flight = in_flight
         self._waiting: deque[T] = deque()
-        self._under_way: set[asyncio.Future[None]] = set()
+        self._under_way: set[asyncio.Future[Any]] = set()
         self._starting = False
 
     def __len__(self) -> int:
@@ -73,16 +73,15 @@ class Outbox(Generic[T]):
         self._waiting.append(item)
         self._start()
 
-    async def send_alone(self, item: T) -> None:
-        """Send one item in this task, as a batch of its own. For a lone item, which so spares the
-        turns of the loop that another task takes; see :attr:`is_idle`."""
-        sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def send_alone(self, item: T, sent: asyncio.Future[Any]) -> None:
+        """Send one item in this task, as a batch of its own; afterwards ``sent`` is done. For a
+        lone item, which so spares the turns of the loop that another task takes; see
+        :attr:`is_idle`."""
         self._under_way.add(sent)
         try:
             await self._send([item])
         finally:
             self._under_way.discard(sent)
-            sent.cancel()  # which is how flushed() hears of it, and nobody else
             if self._waiting:
                 self._start()
 
@@ -173,7 +172,7 @@ class Batcher(Generic[T, R]):
         if not self._outbox.is_idle:
             return await self.submit(item)
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        await self._outbox.send_alone((item, future))
+        await self._outbox.send_alone((item, future), future)
         return future.result()
 
     async def flushed(self) -> None:

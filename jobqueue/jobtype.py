@@ -136,6 +136,8 @@ class _Signature:
         self._is_plain = all(parameter.kind in (_POSITIONAL, _KEYWORD) for parameter in parameters)
 
     def to_payload(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        if self._is_plain and len(args) == len(self._positional) == len(self._names) and not kwargs:
+            return dict(zip(self._positional, args, strict=True))
         if self._is_plain and len(args) <= len(self._positional):
             payload: dict[str, Any] = dict(zip(self._positional, args, strict=False))
             payload.update(kwargs)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from redis import exceptions as redis_errors
 
+from jobqueue.storage.redis import links
 from jobqueue.storage.redis.connections import connection_settings
 from jobqueue.storage.redis.links import Link
 
@@ -148,9 +149,21 @@ async def test_a_close_waits_for_what_was_sent() -> None:
         echo.may_answer.clear()
         last = asyncio.create_task(ping(link, 1))
         await asyncio.sleep(0.02)
+        asyncio.get_running_loop().call_later(0.05, echo.may_answer.set)
         await link.close()
-        echo.may_answer.set()
         assert await last == [b"1"]
+
+
+async def test_a_close_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "CLOSE_WITHIN", 0.05)
+    async with linked() as (echo, link):
+        await ping(link, 0)
+        echo.may_answer.clear()
+        last = asyncio.create_task(ping(link, 1))
+        await asyncio.sleep(0.02)
+        await asyncio.wait_for(link.close(), 5)
+        with pytest.raises(redis_errors.ConnectionError):
+            await last
 
 
 async def test_an_abort_waits_for_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Sequence
@@ -84,6 +85,9 @@ class MemoryStorage(Storage):
         return self._space.queue(queue)
 
     async def enqueue(self, queue: str, jobs: Sequence[NewJob]) -> list[Enqueued]:
+        # As with storages that are elsewhere, others have their turn: a loop of enqueues must not
+        # keep a worker in the same process from its work.
+        await asyncio.sleep(0)
         with self._space.lock:
             place = self._use(queue)
             answer = place.enqueue(jobs, self._clock())

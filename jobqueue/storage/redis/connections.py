@@ -18,7 +18,7 @@ from jobqueue.storage.redis.errors import RETRYABLE, translated
 from jobqueue.storage.redis.keys import QueueKeys
 from jobqueue.storage.redis.links import Link
 from jobqueue.storage.redis.resp import Command
-from jobqueue.storage.redis.scripts import Script, load
+from jobqueue.storage.redis.scripts import load
 from jobqueue.storage.url import masked
 
 COMMAND_TIMEOUT: Final = 10.0
@@ -70,6 +70,7 @@ class Commands:
         self.settings = connection_settings(url)
         self.timeout: float = self.settings["socket_timeout"]
         self._link = Link(self.settings)
+        self._heads: dict[tuple[str, QueueKeys], Command] = {}
         self._closed = False
 
     async def close(self) -> None:
@@ -87,20 +88,27 @@ class Commands:
         Raises:
             StorageUnavailable: No answer, or a refusal.
         """
-        script = load(name)
-        command = evalsha(script, keys, arguments, worker)
+        command = (*self._head(name, keys, worker), *arguments)
         with translated(self.url):
             for delay in (*_RETRY_DELAYS, None):
                 try:
                     (answer,) = await self._send(command)
                     if isinstance(answer, redis_errors.NoScriptError):
-                        _, answer = await self._send(load_script(script), command)
+                        _, answer = await self._send(load_script(name), command)
                 except RETRYABLE:
                     if delay is None:
                         raise
                     await asyncio.sleep(delay * random.uniform(1, 1.5))
                 else:
                     return unwrap(answer)
+
+    def _head(self, name: str, keys: QueueKeys, worker: str) -> Command:
+        if worker:
+            return evalsha(name, keys, worker)
+        head = self._heads.get((name, keys))
+        if head is None:
+            head = self._heads[name, keys] = evalsha(name, keys)
+        return head
 
     async def execute(self, *commands: Command) -> list[Any]:
         """Run plain commands in one round trip.
@@ -117,16 +125,17 @@ class Commands:
         return await self._link.execute(commands, self.timeout)
 
 
-def evalsha(script: Script, keys: QueueKeys, arguments: Sequence[Any], worker: str = "") -> Command:
-    """The command that runs a script the server knows."""
+def evalsha(name: str, keys: QueueKeys, worker: str = "") -> Command:
+    """The command that runs a script the server knows, up to its arguments."""
+    script = load(name)
     names = [keys.named(key, worker) for key in script.keys]
-    return ("EVALSHA", script.sha, len(names), *names, *arguments)
+    return ("EVALSHA", script.sha, len(names), *names)
 
 
-def load_script(script: Script) -> Command:
+def load_script(name: str) -> Command:
     """The command that makes a script known. EVAL would do, but Valkey drops scripts that came by
     EVAL when it has many of them."""
-    return ("SCRIPT", "LOAD", script.source)
+    return ("SCRIPT", "LOAD", load(name).source)
 
 
 def unwrap(answer: Any) -> Any:
@@ -147,6 +156,7 @@ class Blocker:
     def __init__(self, commands: Commands) -> None:
         self._commands = commands
         self._client_id: int | None = None
+        self._head: Command | None = None
         self._link = Link({**commands.settings, "redis_connect_func": self._connected})
         self._blocked = False
         self.wanted = False
@@ -161,8 +171,9 @@ class Blocker:
         self, keys: QueueKeys, worker: str, arguments: Sequence[Any], block_ms: int
     ) -> Any:
         """Wait up to ``block_ms`` (0: not at all) or 5 s, then run the claim script."""
-        script = load("claim")
-        command = evalsha(script, keys, arguments, worker)
+        if self._head is None:
+            self._head = evalsha("claim", keys, worker)
+        command = (*self._head, *arguments)
         with translated(self._commands.url):
             if block_ms <= 0:
                 (answer,) = await self._link.execute((command,), self._commands.timeout)
@@ -170,7 +181,7 @@ class Blocker:
                 answer = await self._wait_and_claim(keys, worker, command, block_ms)
             if isinstance(answer, redis_errors.NoScriptError):
                 # Whatever BLMOVE moved waits in the inbox, where the script looks first.
-                again = (load_script(script), command)
+                again = (load_script("claim"), command)
                 _, answer = await self._link.execute(again, self._commands.timeout)
             return unwrap(answer)
 

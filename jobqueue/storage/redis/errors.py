@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Final
 
 from redis import exceptions as redis_errors
@@ -20,18 +18,25 @@ _LOGIN: Final = (
 )
 
 
-@contextmanager
-def translated(url: str) -> Generator[None]:
-    """Raise the port's errors for redis-py's.
+class translated:
+    """Raise the port's errors for redis-py's, in a ``with`` block.
 
     Every refusal of the server (out of memory, read-only, loading, no quorum) is "unavailable": it
     may pass, and nothing of ours can mend it. ``url`` is named, with its password masked.
     """
-    try:
-        yield
-    except _LOGIN as error:
-        raise ConfigurationError(
-            f"{url} refuses this user: {error}. Check user, password and ACL of the URL"
-        ) from error
-    except (redis_errors.RedisError, OSError) as error:
-        raise StorageUnavailable(f"{url} cannot serve now: {error}") from error
+
+    __slots__ = ("_url",)
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, _LOGIN):
+            raise ConfigurationError(
+                f"{self._url} refuses this user: {error}. Check user, password and ACL of the URL"
+            ) from error
+        if isinstance(error, redis_errors.RedisError | OSError):
+            raise StorageUnavailable(f"{self._url} cannot serve now: {error}") from error

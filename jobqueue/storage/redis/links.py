@@ -22,6 +22,8 @@ from jobqueue.storage.redis.resp import Command, make_reader, pack_command
 
 CONNECT_WITHIN: Final = 10.0
 """Seconds for a connection and its login."""
+CLOSE_WITHIN: Final = 0.5
+"""Seconds for answers to what was sent before a close."""
 
 
 def make_connection(settings: dict[str, Any]) -> Connection:
@@ -62,7 +64,6 @@ class _Wire(asyncio.Protocol):
         private._reader = private._writer = None
         self._transport: Any = self._writer.transport
         self._requests: deque[_Request] = deque()
-        self._closing = False
         self._loop = asyncio.get_running_loop()
         self._alarm: asyncio.TimerHandle | None = None
         self._transport.set_protocol(self)
@@ -93,8 +94,6 @@ class _Wire(asyncio.Protocol):
                         request.answered.set_result(request.answers)
         except Exception as error:  # bytes that are no answer, or an answer to nothing
             self.fail(redis_errors.ConnectionError(f"the server sent what nobody asked: {error}"))
-        if self._closing and not requests:
-            self._transport.close()
 
     def _watch(self, deadline: float) -> None:
         """Look at the oldest request at its deadline. The alarm of one that was answered in time
@@ -119,11 +118,10 @@ class _Wire(asyncio.Protocol):
         reason = f": {exc}" if exc else " by the server"
         self.fail(redis_errors.ConnectionError(f"the connection was closed{reason}"))
 
-    def close(self) -> None:
-        """Close the connection once all that was sent has been answered."""
-        self._closing = True
-        if not self._requests:
-            self._transport.close()
+    @property
+    def waiting(self) -> list[asyncio.Future[list[Any]]]:
+        """The answers that somebody still waits for."""
+        return [each.answered for each in self._requests if not each.answered.done()]
 
     def fail(self, error: Exception) -> None:
         """Close the connection now; whoever waits for an answer gets the error."""
@@ -178,22 +176,26 @@ class Link:
             return self._wire
         except BaseException:
             connected.cancel()
+            await asyncio.wait([connected])
             await disconnect(connection)
             raise
         finally:
             self._connecting = None
 
     async def close(self) -> None:
-        """Close the connection as soon as what was sent has been answered."""
+        """Close the connection when those who wait have their answers, or after half a second."""
         await self._stop_connecting()
-        if self._wire is not None:
-            self._wire.close()
+        waiting = [] if self._wire is None else self._wire.waiting
+        if waiting:
+            await asyncio.wait(waiting, timeout=CLOSE_WITHIN)
+        await self.abort()
 
     async def abort(self) -> None:
         """Close the connection at once."""
         await self._stop_connecting()
         if self._wire is not None:
             self._wire.fail(redis_errors.ConnectionError("the connection was closed"))
+            await asyncio.sleep(0)  # in which the loop closes the socket, should it end now
 
     async def _stop_connecting(self) -> None:
         connecting = self._connecting
