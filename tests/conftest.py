@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import variants  # first of all: it decides what can be imported
+
+# isort: split
 from jobqueue.storage.base import Storage
 from tests.support.backends import Backend, BackendEntry, MakeStorage, entries
 from tests.support.clock import ManualClock
@@ -37,6 +40,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "storages(*kinds): only for storages of these kinds (memory, sqlite, redis)"
     )
+
+
+def pytest_report_header() -> str:
+    return f"variant: {', '.join(sorted(variants.VARIANT)) or 'as installed'}"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -13,6 +13,9 @@ line for each to standard output. ``base.mjs`` is the same for Node.
     {"do": "work", "concurrency": 100, "handler": "noop"}     {"working": true}
     {"do": "report"}         {"count": 10, "first_ns": ..., "last_ns": ..., "delays_us": [...]}
 
+Answers to ``enqueue``, ``call`` and ``report`` of Python adapters also have ``cpu_s``, the CPU time
+that the process took for it (for ``report``: since it began).
+
 What a system cannot do is answered with ``{"unsupported": reason}``, what went wrong with
 ``{"error": text}``. All times come from CLOCK_MONOTONIC, which the processes of a machine share.
 When standard input is closed, the program ends at once: a measurement owes its queue nothing.
@@ -35,6 +38,8 @@ from typing import Any, ClassVar
 
 Message = dict[str, Any]
 Handler = str
+WITHOUT_UVLOOP = "without-uvloop"
+"""An argument of an adapter's program."""
 ANSWER = {"processed": True, "latency": 0}
 """What a called handler returns: as large as the answer in @platformatic/job-queue's benchmark."""
 
@@ -73,6 +78,7 @@ class Clock:
             "first_ns": self.first_ns,
             "last_ns": self.ends_ns[-1] if self.ends_ns else 0,
             "delays_us": [delay / 1000 for delay in self.delays_ns],
+            "cpu_s": time.process_time(),
         }
 
 
@@ -144,7 +150,7 @@ class AsyncAdapter(Adapter):
     async def do_enqueue(self, message: Message) -> Message:
         handler, payload = message["handler"], "x" * message["payload_bytes"]
         args, count = arguments(handler, payload, message.get("ms", 0)), message["count"]
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         if message["mode"] == "bulk":
             await self.enqueue_bulk(handler, [args] * count)
         elif message["mode"] == "single":
@@ -153,7 +159,8 @@ class AsyncAdapter(Adapter):
         else:
             todo = repeat(None, count)
             await self._slots(message["concurrency"], todo, lambda: self.enqueue_one(handler, args))
-        return {"seconds": time.perf_counter() - start, "count": count}
+        seconds = time.perf_counter() - start
+        return {"seconds": seconds, "count": count, "cpu_s": time.process_time() - cpu}
 
     async def do_call(self, message: Message) -> Message:
         payload, todo = "x" * message["payload_bytes"], repeat(None, message["count"])
@@ -165,9 +172,10 @@ class AsyncAdapter(Adapter):
             await self.call_one(payload)
             took.append((time.perf_counter() - start) * 1e6)
 
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         await self._slots(message["concurrency"], todo, call)
-        return {"seconds": time.perf_counter() - start, "took_us": took}
+        seconds = time.perf_counter() - start
+        return {"seconds": seconds, "took_us": took, "cpu_s": time.process_time() - cpu}
 
     async def do_pickup(self, message: Message) -> Message:
         start = time.perf_counter()
@@ -217,13 +225,14 @@ class SyncAdapter(Adapter):
     def do_enqueue(self, message: Message) -> Message:
         handler, payload = message["handler"], "x" * message["payload_bytes"]
         args, count = arguments(handler, payload, message.get("ms", 0)), message["count"]
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         if message["mode"] == "bulk":
             self.enqueue_bulk(handler, [args] * count)
         else:
             slots = 1 if message["mode"] == "single" else message["concurrency"]
             self._slots(slots, count, lambda: self.enqueue_one(handler, args))
-        return {"seconds": time.perf_counter() - start, "count": count}
+        seconds = time.perf_counter() - start
+        return {"seconds": seconds, "count": count, "cpu_s": time.process_time() - cpu}
 
     def do_call(self, message: Message) -> Message:
         payload = "x" * message["payload_bytes"]
@@ -235,9 +244,10 @@ class SyncAdapter(Adapter):
             self.call_one(payload)
             took.append((time.perf_counter() - start) * 1e6)
 
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         self._slots(message["concurrency"], message["count"], call)
-        return {"seconds": time.perf_counter() - start, "took_us": took}
+        seconds = time.perf_counter() - start
+        return {"seconds": seconds, "took_us": took, "cpu_s": time.process_time() - cpu}
 
     def do_pickup(self, message: Message) -> Message:
         start = time.perf_counter()
@@ -303,6 +313,8 @@ def run(make: Callable[[Message], Adapter]) -> None:
 
 def _new_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """uvloop for all: its own environment has it, whether the system asks for it or not."""
+    if WITHOUT_UVLOOP in sys.argv:
+        return None
     try:
         from uvloop import new_event_loop
     except ImportError:

@@ -1,9 +1,16 @@
-"""jobqueue itself, as its README shows it. Results are kept, as by default."""
+"""jobqueue itself, as its README shows it. Results are kept, as by default.
+
+Arguments: ``without-uvloop``, ``without-hiredis``.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
+
+if "without-hiredis" in sys.argv:
+    sys.modules["hiredis"] = None  # type: ignore[assignment] # as if it were not installed
 
 from adapters.async_handlers import HANDLERS
 from adapters.base import AsyncAdapter, Message, run

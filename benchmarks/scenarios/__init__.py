@@ -8,7 +8,7 @@ from harness import Scenario
 from peers import Peer
 from sizes import Size
 
-from scenarios import call, drain, enqueue, floor, growth, memory, pickup, sqlite
+from scenarios import call, cost, drain, enqueue, floor, growth, memory, pickup, sqlite
 
 Make = Callable[[Size, Sequence[Peer]], Scenario]
 SCENARIOS: dict[str, Make] = {
@@ -18,6 +18,7 @@ SCENARIOS: dict[str, Make] = {
     "pickup": pickup.make,
     "growth": growth.make,
     "floor": floor.make,
+    "cost": cost.make,
     "sqlite": sqlite.make,
     "memory": memory.make,
 }

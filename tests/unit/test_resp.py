@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 from jobqueue.storage.redis.resp import PythonReader, python_pack_command
 
-library: Any = import_module("hiredis")
+library: Any = pytest.importorskip("hiredis", reason="there is nothing to compare with")
 answers = st.recursive(
     st.none() | st.integers(-(2**63), 2**63 - 1) | st.binary(max_size=80),
     lambda inner: st.lists(inner, max_size=5),
