@@ -94,20 +94,23 @@ class Claimer:
             await asyncio.wait([task], timeout=_UNBLOCK_EVERY)
 
     async def _run(self) -> None:
-        token = new_token()
+        token, is_repeat = new_token(), False
         while not self._stopping:
             request = ClaimRequest(
                 worker=self._worker,
                 count=min(await self._slots.available(), self._most),
                 token=token,
                 lease_ms=self._lease_ms,
-                block_ms=BLOCK_MS,
+                block_ms=0 if is_repeat else BLOCK_MS,
             )
             claims = await self._claim(request)
             if claims is None:
-                continue  # the same token: the answer may be all that was lost
+                is_repeat = True  # with the same token: the answer may be all that was lost
+                continue
+            # An empty answer ends a claim too: what it had brought may have been taken over
+            # meanwhile, and its token would never bring anything else.
+            token, is_repeat = new_token(), False
             if claims:
-                token = new_token()
                 self._take(claims)
                 if len(claims) == 1:
                     # A lone job comes first: it starts, and a short one settles.

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from jobqueue import Fixed, Job, JobFailed, Queue, Reaper
+from jobqueue import Fixed, Job, JobFailed, Queue, Reaper, StorageUnavailable
 from jobqueue.ids import new_token
 from jobqueue.options import QueueOptions
-from jobqueue.storage.base import ClaimRequest
+from jobqueue.storage.base import Claim, ClaimRequest
 from tests.integration.asking import counted, info_of, until_counted, until_state
 from tests.integration.crew import Crew
 from tests.integration.ledger import Ledger
 from tests.integration.programs import MakeQueue, call, work
+from tests.support.backends import Backend
 from tests.support.wait import wait_until
 
 LEASE = 1.0
@@ -366,3 +367,35 @@ async def _take_over(queue: Queue) -> None:
     ahead._clock = lambda: round(time.time() * 1000) + 120_000
     async with ahead:
         assert await Reaper(ahead, queue.name).run_once() == 1
+
+
+# -- answers that are lost for longer than a lease -------------------------------------------------
+
+
+async def test_a_claim_is_heard_again_after_its_jobs_were_taken_over(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = backend.handle()
+    really_claim = storage.claim
+    brought = 0
+    is_away = True
+
+    async def claim(queue: str, request: ClaimRequest) -> list[Claim]:
+        nonlocal brought
+        if not is_away or not brought:
+            claims = await really_claim(queue, request)
+            brought += len(claims)
+            if not is_away or not claims:
+                return claims
+        raise StorageUnavailable("no answer")
+
+    monkeypatch.setattr(storage, "claim", claim)
+    monkeypatch.setattr("jobqueue.backoff._LONGEST", 0.1)
+    async with Queue("q", storage, lease=2.0) as queue:
+        queue.handler("task")(lambda job: job.attempt)
+        async with queue.worker():
+            receipt = await queue.enqueue("task")
+            await until_state(queue, receipt.id, "running")
+            await until_state(queue, receipt.id, "queued")  # the reaper gave it back
+            is_away = False
+            assert await receipt.result(1.5) == 2
