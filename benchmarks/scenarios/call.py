@@ -56,7 +56,9 @@ def make(size: Size, peers: Sequence[Peer]) -> Scenario:
                 "rate": len(took) / answer["seconds"],
             }
 
-        return Step(name, title, METRICS, run, peers)
+        # The last five are that project's own: for it, for us and for the main peers.
+        asked = [peer for peer in peers if peer.main] if name.startswith("p-") else peers
+        return Step(name, title, METRICS, run, asked)
 
     steps = [
         step("one", "Call, one at a time", size.calls, 1, PAYLOAD_BYTES),
@@ -68,6 +70,7 @@ def make(size: Size, peers: Sequence[Peer]) -> Scenario:
         "call",
         "Call",
         "Enqueue a job with 100 bytes and wait for its result; a worker of concurrency 100 in "
-        "another process. The last five are the scenarios of @platformatic/job-queue's benchmark.",
+        "another process. The last five are those of @platformatic/job-queue's own benchmark, for "
+        "the main peers.",
         steps,
     )

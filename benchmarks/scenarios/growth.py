@@ -29,7 +29,7 @@ SETTLE_SECONDS = 0.5
 def make(size: Size, peers: Sequence[Peer]) -> Scenario:
     """The queue's length, and the memory of a job."""
 
-    rounds = 1 if size.name == "quick" else 0  # these vary little
+    rounds = 1 if size.name == "quick" else 0
 
     def waiting(count: int) -> Step:
         def run(bench: Bench, peer: Peer) -> Figures:
@@ -40,12 +40,11 @@ def make(size: Size, peers: Sequence[Peer]) -> Scenario:
             wanted = min(size.growth_drain, count - size.growth_claims)
             return {**figures, **_drain_some(bench, peer, queue, max(100, _part(peer, wanted)))}
 
-        longest = max(size.growth[0], 100_000)
-        able = [peer for peer in peers if count <= longest or peer.share >= 1]
-        able = [peer for peer in able if count <= size.growth[0] or peer.share >= 0.25]
-        if size.name == "quick":
-            able = [peer for peer in able if peer.share >= 1]
-        return Step(f"waiting-{count}", f"{count:,} jobs waiting", WAITING, run, able, rounds)
+        # To fill a million takes most systems many minutes: how they grow is not asked here.
+        able = [peer for peer in peers if count <= size.growth[0] and peer.share >= 1]
+        return Step(
+            f"waiting-{count}", f"{count:,} jobs waiting", WAITING, run, able or [OURS], rounds
+        )
 
     def memory(bench: Bench, peer: Peer) -> Figures:
         count = bench.jobs(peer, size.memory_jobs, 1000)
@@ -66,7 +65,7 @@ def make(size: Size, peers: Sequence[Peer]) -> Scenario:
         "What a finished job takes depends on what each system keeps of it.",
         [
             *(waiting(count) for count in size.growth),
-            Step("memory", "Memory in the server", MEMORY, memory, peers, rounds),
+            Step("memory", "Memory in the server", MEMORY, memory, peers, 1),  # hardly varies
         ],
     )
 
