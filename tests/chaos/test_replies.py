@@ -1,0 +1,403 @@
+"""Every script with its reply dropped, once to three times: as if it had run once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pytest
+
+from jobqueue.errors import StorageUnavailable
+from jobqueue.states import CancelResult
+from jobqueue.storage.base import Claim, ClaimRequest
+from jobqueue.storage.redis import RedisStorage
+from jobqueue.storage.redis.keys import QueueKeys
+from jobqueue.storage.redis.scripts import load, scripts_folder
+from tests.chaos.proxy import Delayed, Fate, FirstCalls, Proxy, drop_replies
+from tests.support.backends import RedisBackend
+from tests.support.clock import START_MS, ManualClock
+from tests.support.jobs import (
+    HOUR,
+    LEASE,
+    QUEUE,
+    SECOND,
+    WORKER,
+    cancel,
+    cancelled,
+    claim,
+    completed,
+    enqueue,
+    failed,
+    held,
+    new_job,
+    released,
+    requeued,
+    result,
+    retrying,
+    settle,
+    snoozed,
+)
+from tests.support.wait import wait_until
+
+pytestmark = pytest.mark.storages("redis")
+
+LARGE: Final = b"x" * 100_000
+SAME: Final = object()
+
+
+@dataclass
+class Stage:
+    """What a case works with.
+
+    Attributes:
+        storage: Through the proxy, where there is one.
+        direct: Without.
+        clock: Of both.
+        claims: What the preparation claimed.
+    """
+
+    storage: RedisStorage
+    direct: RedisStorage
+    clock: ManualClock
+    claims: list[Claim]
+
+
+Part = Callable[[Stage], Awaitable[Any]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call of one script.
+
+    Attributes:
+        script: Its name.
+        act: Makes the call; gives the answer.
+        prepare: What is done before, directly.
+        drop: Whose reply is dropped, if not the script's.
+        again: What a repeat may answer instead, as the port says of that verb.
+    """
+
+    script: str
+    act: Part
+    prepare: Part | None = None
+    drop: str = ""
+    again: Any = SAME
+
+
+# -- preparations ----------------------------------------------------------------------------------
+
+
+async def some_jobs(stage: Stage) -> None:
+    await enqueue(stage.direct, *(new_job(id, request=id, reply_to="somebody") for id in "abc"))
+
+
+async def some_claims(stage: Stage) -> None:
+    await some_jobs(stage)
+    stage.claims = await claim(stage.direct, token="prepared")
+
+
+async def second_claims(stage: Stage) -> None:
+    await some_claims(stage)
+    await settle(stage.direct, retrying(SECOND), *stage.claims)
+    await stage.clock.advance(2 * SECOND)
+    stage.claims = await claim(stage.direct, token="prepared again")
+
+
+async def cancel_requests(stage: Stage) -> None:
+    await some_claims(stage)
+    await cancel(stage.direct, "b")
+
+
+async def lost_leases(stage: Stage) -> None:
+    await some_claims(stage)
+    await stage.clock.advance(2 * LEASE)
+
+
+async def some_delayed(stage: Stage) -> None:
+    for n, id in enumerate("abc", 1):
+        await enqueue(stage.direct, new_job(id, request=id, delay_ms=n * SECOND))
+
+
+async def some_due(stage: Stage) -> None:
+    await some_delayed(stage)
+    await stage.clock.advance(2 * SECOND)
+
+
+async def some_ended(stage: Stage) -> None:
+    await some_claims(stage)
+    await settle(stage.direct, completed(LARGE), stage.claims[0])
+    await settle(stage.direct, failed(), stage.claims[1])
+    await enqueue(stage.direct, new_job("d", request="d"))
+    await cancel(stage.direct, "d")
+
+
+async def some_expired(stage: Stage) -> None:
+    await some_ended(stage)
+    await stage.clock.advance(2 * HOUR)
+
+
+async def handed_over(stage: Stage) -> None:
+    await some_jobs(stage)
+    (answer,) = await _commands(stage.direct).execute(
+        ("LMOVE", _key("ready"), _key("inbox", WORKER), "LEFT", "RIGHT")
+    )
+    assert answer == b"a"
+
+
+async def nothing_to_claim(stage: Stage) -> None:
+    assert await claim(stage.storage) == []  # from now on, a claim knows how long it may wait
+
+
+# -- calls -----------------------------------------------------------------------------------------
+
+
+async def enqueue_some(stage: Stage) -> Any:
+    return await enqueue(
+        stage.storage,
+        new_job("a", request="own"),
+        new_job("d", request="new", spec=LARGE),
+        new_job("e", request="later", delay_ms=SECOND, ttl_ms=SECOND, reply_to="me"),
+        new_job("f", request=""),
+    )
+
+
+async def claim_some(stage: Stage) -> Any:
+    return await _claim(stage, ClaimRequest(worker=WORKER, count=2, token="t", lease_ms=LEASE))
+
+
+async def claim_when_it_comes(stage: Stage) -> Any:
+    """The blocked claim: BLMOVE, and the script right behind it."""
+    request = ClaimRequest(worker=WORKER, count=2, token="t", lease_ms=LEASE, block_ms=5_000)
+    claiming = asyncio.create_task(_claim(stage, request))
+    await wait_until(lambda: _is_blocked(stage), what="BLMOVE waits")
+    await enqueue(stage.direct, new_job("a", request="own"))
+    return await claiming
+
+
+async def _claim(stage: Stage, request: ClaimRequest) -> list[Claim]:
+    """As a consumer does: the same claim again, as long as there is no answer."""
+    while True:
+        try:
+            return await stage.storage.claim(QUEUE, request)
+        except StorageUnavailable:
+            await asyncio.sleep(0)
+
+
+async def _is_blocked(stage: Stage) -> bool:
+    (info,) = await _commands(stage.direct).execute(("INFO", "clients"))
+    return b"blocked_clients:1" in info
+
+
+def finish_all(outcome: Any) -> Part:
+    async def act(stage: Stage) -> Any:
+        return await settle(stage.storage, outcome, *stage.claims)
+
+    return act
+
+
+async def finish_each_in_its_way(stage: Stage) -> Any:
+    outcomes = (completed(LARGE), retrying(), released())
+    settlements = [
+        (lease.id, lease.fence, outcome)
+        for lease, outcome in zip(stage.claims, outcomes, strict=True)
+    ]
+    return await stage.storage.finish(QUEUE, WORKER, settlements)  # type: ignore[arg-type]
+
+
+async def beat(stage: Stage) -> Any:
+    return await stage.storage.heartbeat(QUEUE, WORKER, held(*stage.claims), 3 * LEASE)
+
+
+async def recover_lost(stage: Stage) -> Any:
+    return await stage.storage.recover(QUEUE, "reaper", 10, LEASE)
+
+
+async def promote_due(stage: Stage) -> Any:
+    return await stage.storage.promote(QUEUE, 10)
+
+
+async def prune_expired(stage: Stage) -> Any:
+    return await stage.storage.prune(QUEUE, 10)
+
+
+async def cancel_waiting(stage: Stage) -> Any:
+    return await cancel(stage.storage, "a")
+
+
+async def cancel_all(stage: Stage) -> Any:
+    return await cancel(stage.storage, "a", "b", "c", "d", "nobody")
+
+
+async def change_ttl(stage: Stage) -> Any:
+    return await stage.storage.set_result_ttl(QUEUE, ["a", "b", "c", "d", "nobody"], 2 * HOUR)
+
+
+async def leave(stage: Stage) -> Any:
+    return await stage.storage.leave(QUEUE, WORKER)
+
+
+async def ask_for_results(stage: Stage) -> Any:
+    return await stage.storage.results(QUEUE, ["a", "b", "c", "nobody"], "me")
+
+
+async def count(stage: Stage) -> Any:
+    return await stage.storage.counts(QUEUE)
+
+
+async def listen(stage: Stage) -> None:
+    await _mark(stage.storage, stage, 30 * SECOND)
+
+
+async def stop_listening(stage: Stage) -> None:
+    await _mark(stage.storage, stage, 0)
+
+
+async def listening(stage: Stage) -> None:
+    await _mark(stage.direct, stage, 30 * SECOND)
+
+
+async def _mark(storage: RedisStorage, stage: Stage, for_ms: int) -> None:
+    await _commands(storage).call(
+        "listen", QueueKeys(QUEUE), [stage.clock.now(), "listener", for_ms]
+    )
+
+
+def _commands(storage: RedisStorage) -> Any:
+    return storage._use(QUEUE)[0]
+
+
+def _key(name: str, worker: str = "") -> bytes:
+    return QueueKeys(QUEUE).named(name, worker)
+
+
+CASES: Final = (
+    Case("enqueue", enqueue_some),
+    Case("enqueue", enqueue_some, some_jobs),
+    Case("enqueue", enqueue_some, some_ended),
+    Case("claim", claim_some, some_jobs),
+    Case("claim", claim_some, some_due),
+    Case("claim", claim_some, handed_over),
+    Case("claim", claim_when_it_comes, nothing_to_claim),
+    Case("claim", claim_when_it_comes, nothing_to_claim, drop="BLMOVE"),
+    Case("finish", finish_all(completed()), some_claims),
+    Case("finish", finish_all(failed(LARGE)), some_claims),
+    Case("finish", finish_all(cancelled()), some_claims),
+    Case("finish", finish_all(retrying()), some_claims),
+    Case("finish", finish_all(snoozed()), some_claims),
+    Case("finish", finish_all(released()), some_claims),
+    Case("finish", finish_all(requeued()), second_claims),
+    Case("finish", finish_each_in_its_way, second_claims),
+    Case("finish", finish_all(released()), cancel_requests),
+    Case("finish", finish_all(completed()), lost_leases),
+    Case("heartbeat", beat, cancel_requests),
+    # What a lost answer brought is recovered again, a lease later.
+    Case("recover", recover_lost, lost_leases, again=[]),
+    Case("promote", promote_due, some_due),
+    Case("prune", prune_expired, some_expired, again=0),
+    Case("cancel", cancel_waiting, some_jobs, again=[CancelResult.FINISHED]),
+    Case("cancel", cancel_waiting, some_delayed, again=[CancelResult.FINISHED]),
+    Case("cancel", cancel_all, some_claims),
+    Case("cancel", cancel_all, some_ended),
+    Case("set_result_ttl", change_ttl, some_ended),
+    Case("leave", leave, handed_over),
+    Case("results", ask_for_results, some_ended),
+    Case("counts", count, some_ended),
+    Case("listen", listen),
+    Case("listen", stop_listening, listening),
+)
+
+
+def _name(case: Case) -> str:
+    words = [case.script, case.act.__qualname__.split(".")[0]]
+    words += [case.prepare.__name__] if case.prepare else []
+    return "-".join([*words, *([case.drop] if case.drop else [])])
+
+
+def test_every_script_has_a_case() -> None:
+    assert {case.script for case in CASES} == {path.stem for path in scripts_folder().glob("*.lua")}
+
+
+@pytest.mark.parametrize("case", CASES, ids=_name)
+async def test_a_lost_reply_changes_nothing(
+    backend: RedisBackend, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobqueue.storage.redis.connections._RETRY_DELAYS", (0.001,) * 4)
+    for script in scripts_folder().glob("*.lua"):
+        backend.admin.script_load(load(script.stem).source)
+    once = await _run(backend, case, 0)
+    for times in (1, 2, 3):
+        answer, keys, messages = await _run(backend, case, times)
+        assert answer == (once[0] if case.again is SAME else case.again)
+        assert keys == once[1]
+        assert messages == once[2]
+
+
+async def _run(backend: RedisBackend, case: Case, times: int) -> tuple[Any, Any, Any]:
+    """The answer, all keys, and all messages, after so many lost replies."""
+    backend.admin.flushall()
+    clock = ManualClock(backend.age)
+    direct = RedisStorage(backend.url, clock=clock.now)
+    # Somebody hears the events, so that each that is published twice is noticed.
+    backend.admin.zadd(_key("listeners"), {"watcher": START_MS + 24 * HOUR})
+    with backend.admin.pubsub() as heard:
+        heard.psubscribe("jq:*")
+        heard.get_message(timeout=5)
+        async with Proxy(backend.url) as proxy:
+            storage = RedisStorage(proxy.url, clock=clock.now)
+            async with direct, storage:
+                stage = Stage(storage, direct, clock, [])
+                if case.prepare is not None:
+                    await case.prepare(stage)
+                proxy.rule = rule = drop_replies(case.drop or case.script, times)
+                answer = await case.act(stage)
+                # A claim that is repeated does not wait again.
+                assert rule.left == (times - 1 if case.drop and times else 0)
+                proxy.rule = lambda call: Fate.FORWARD
+                backend.admin.publish("jq:end", "end")
+                return answer, _keys(backend), _messages(heard)
+
+
+def _messages(heard: Any) -> list[tuple[bytes, bytes]]:
+    messages: list[tuple[bytes, bytes]] = []
+    while True:
+        message = heard.get_message(timeout=5)
+        assert message is not None
+        if message["channel"] == b"jq:end":
+            return messages
+        told = (message["channel"], message["data"])
+        # A request to stop is repeated with every heartbeat too.
+        if told not in messages or not told[0].endswith(b":control"):
+            messages.append(told)
+
+
+def _keys(backend: RedisBackend) -> dict[bytes, Any]:
+    """Everything that is stored, times to live to the nearest minute."""
+    admin: Any = backend.admin
+    readers: dict[bytes, Callable[[bytes], Any]] = {
+        b"string": admin.get,
+        b"hash": admin.hgetall,
+        b"list": lambda key: admin.lrange(key, 0, -1),
+        b"set": admin.smembers,
+        b"zset": lambda key: admin.zrange(key, 0, -1, withscores=True),
+    }
+    return {
+        key: (readers[admin.type(key)](key), round(admin.pttl(key) / 60_000))
+        for key in admin.keys("*")
+    }
+
+
+# -- the proxy itself ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fate", [Fate.CUT, Fate.SWALLOW_REPLY, Delayed(0.05)])
+async def test_other_fates_of_a_command(backend: RedisBackend, fate: Fate | Delayed) -> None:
+    async with Proxy(backend.url) as proxy:
+        async with RedisStorage(f"{proxy.url}?socket_timeout=0.2") as storage:
+            proxy.rule = FirstCalls("enqueue", 1, fate)
+            await enqueue(storage, new_job("a"))
+            assert await storage.counts(QUEUE) is not None
+            assert await result(storage, "a") is not None
+            assert proxy.calls.count("enqueue") == (1 if isinstance(fate, Delayed) else 2)
+        await wait_until(lambda: not proxy.open_connections, what="connections are closed")
