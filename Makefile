@@ -30,6 +30,11 @@ demo-redis: .venv/.has-fast $(SERVER)
 test: .venv/.has-dev
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 $(ARGS)
 
+## chaos: kill workers and servers, and count what is lost (ARGS="S1 S9 --scale 0.1 --seed 7")
+.PHONY: chaos
+chaos: .venv/.has-dev
+	$(BIN)/python -m tests.chaos $(ARGS)
+
 ## check: lint, format, types, Lua
 .PHONY: check
 check: check-python check-lua

@@ -1,0 +1,91 @@
+"""The campaign's command: ``python -m tests.chaos S1 S9 --scale 0.1 --seed 7``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from tests.chaos.campaign import Show, run
+from tests.chaos.scenarios import SCENARIOS, Scenario
+from tests.support.servers import ServerBinary, binary_at, find_servers
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run scenarios one after the other; 1 if one of them ended badly."""
+    given = _parser().parse_args(arguments)
+    binary = binary_at(given.binary) if given.binary else find_servers()[0]
+    seed = random.SystemRandom().getrandbits(32) if given.seed is None else given.seed
+    print(f"seed {seed}, scale {given.scale:g}, {binary.label}", file=sys.stderr)
+    bad = 0
+    for scenario in [SCENARIOS[name] for name in given.scenario] or list(SCENARIOS.values()):
+        bad += not _run_one(scenario, given, binary, seed)
+    return 1 if bad else 0
+
+
+def _run_one(
+    scenario: Scenario, given: argparse.Namespace, binary: ServerBinary, seed: int
+) -> bool:
+    with _progress(f"{scenario.name} {scenario.title}") as show:
+        report = asyncio.run(
+            run(
+                scenario,
+                seed=seed,
+                scale=given.scale,
+                workers=given.workers,
+                lease=given.lease,
+                binary=binary,
+                show=show,
+            )
+        )
+    if given.json:
+        print(json.dumps(report.as_dict()), flush=True)
+        return report.good
+    print(report.line(), flush=True)
+    for example in report.examples():
+        print(f"     {example}", flush=True)
+    if not report.good:
+        print(f"     again: python -m tests.chaos {scenario.name} --seed {seed}", end="")
+        print(f" --scale {given.scale:g}", flush=True)
+    return report.good
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Show]:
+    """A bar on the standard error, if somebody sees it."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(
+        *columns,
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument(
+        "scenario", nargs="*", metavar="SCENARIO", help=f"{', '.join(SCENARIOS)}; default: all"
+    )
+    parser.add_argument("--scale", type=float, default=1.0, help="part of the full size")
+    parser.add_argument("--seed", type=int, help="repeat a run's choices")
+    parser.add_argument("--workers", type=int, help="worker processes")
+    parser.add_argument("--lease", type=float, help="the queue's lease in seconds")
+    parser.add_argument("--binary", metavar="PATH", help="the server to start")
+    parser.add_argument("--json", action="store_true", help="print each run as a line of JSON")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

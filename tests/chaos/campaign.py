@@ -1,0 +1,186 @@
+"""One run of one scenario, from an empty server to its verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Final, TypeAlias
+
+import redis
+
+from jobqueue import Queue, StorageError
+from jobqueue.storage.base import MAX_BATCH
+from tests.chaos.programs import QUEUE, Orders
+from tests.chaos.report import Report
+from tests.chaos.scenarios import Scenario
+from tests.chaos.stage import Stage, stage
+from tests.chaos.verdict import Books
+from tests.support.keys import find_faults
+from tests.support.servers import ServerBinary, find_servers
+
+Show: TypeAlias = Callable[[int, int], None]
+"""Told now and then how many jobs have been run, of how many."""
+
+_LOOK_EVERY: Final = 0.02
+_STUCK_SECONDS: Final = 60.0
+"""Nothing at all happens for this long: the run is given up, and the verdict says what is left."""
+
+
+async def run(
+    scenario: Scenario,
+    *,
+    seed: int,
+    scale: float = 1.0,
+    workers: int | None = None,
+    lease: float | None = None,
+    binary: ServerBinary | None = None,
+    show: Show = lambda done, of: None,
+) -> Report:
+    """Run a scenario.
+
+    Args:
+        scenario: Which.
+        seed: Of all that is drawn: which worker is killed after how many jobs, how long handlers
+            run. The processes' own pace is not drawn, so a replay is alike, not equal.
+        scale: Part of the full size.
+        workers: Worker processes, if not as many as the scenario has.
+        lease: Of the queue in seconds, if not the scenario's.
+        binary: The server; the first one found by default.
+        show: Told how far it is.
+    """
+    began = time.monotonic()
+    binary = binary or find_servers()[0]
+    size = scenario.size(scale, workers, lease)
+    async with stage(binary, scenario.persistence, size, seed) as place:
+        problems = await _perform(scenario, place, show)
+        books = Books(
+            place.ledger,
+            lease=size.lease,
+            window=scenario.persistence.window,
+            cut_off=scenario.cuts,
+        )
+        verdict = books.judge(await _states(place))
+        verdict.unexpected += problems
+        verdict.unexpected += await asyncio.to_thread(_left_behind, place.server.url)
+        figures = scenario.judge(books, verdict)
+        warnings = [entry.about for entry in place.ledger.of("warning", "refused")]
+        return Report(
+            scenario=scenario.name,
+            title=scenario.title,
+            server=binary.label,
+            seed=seed,
+            scale=scale,
+            size=size,
+            verdict=verdict,
+            faults=place.faults,
+            figures=figures,
+            warnings=warnings,
+            seconds=time.monotonic() - began,
+        )
+
+
+def _orders(scenario: Scenario, place: Stage) -> Orders:
+    return Orders(
+        url=place.server.url,
+        folder=str(place.ledger.folder),
+        lease=place.size.lease,
+        concurrency=scenario.concurrency,
+        sleep_ms=scenario.sleep_ms,
+        # So few that enqueueing lasts as long as the run, and its faults meet both sides.
+        backlog=max(20, min(scenario.backlog, place.size.jobs // 20)),
+    )
+
+
+async def _perform(scenario: Scenario, place: Stage, show: Show) -> list[str]:
+    """Start everybody, do harm, wait until all is done; what went wrong with the processes."""
+    orders = _orders(scenario, place)
+    fleet = place.fleet
+    await fleet.start_workers(place.size.workers, orders)
+    _start_producers(scenario, place, orders)
+    harm = asyncio.create_task(scenario.fault(place))
+    problems = await _watch(place, harm, show)
+    async with orders.queue as queue:
+        await _drained(place, queue, show)
+    problems += fleet.deserters()
+    problems += await fleet.stop_workers()
+    return problems
+
+
+def _start_producers(scenario: Scenario, place: Stage, orders: Orders) -> None:
+    dice = place.dice("payloads")
+    count = len(scenario.batches)
+    borders = [place.size.jobs * number // count for number in range(count + 1)]
+    for number, batch in enumerate(scenario.batches):
+        first, end = borders[number], borders[number + 1]
+        more = replace(
+            orders,
+            first=first,
+            count=end - first,
+            batch=min(batch, orders.backlog),
+            seed=dice.getrandbits(32),
+        )
+        place.fleet.start_producer(scenario.producer, more)
+
+
+async def _watch(place: Stage, harm: asyncio.Task[Any], show: Show) -> list[str]:
+    """Wait until the producers and the faults are done, or nothing happens any more."""
+    ledger, fleet = place.ledger, place.fleet
+    happened_at, done = time.monotonic(), 0
+    while fleet.producing or not harm.done():
+        ledger.refresh()
+        show(len(ledger.ended), place.size.jobs)
+        if (now_done := _done(place)) != done:
+            happened_at, done = time.monotonic(), now_done
+        elif time.monotonic() - happened_at > _STUCK_SECONDS:
+            harm.cancel()
+            return [f"nothing happened for {_STUCK_SECONDS:g} s, with {done} steps done"]
+        if harm.done() and harm.exception() is not None:
+            break
+        await asyncio.sleep(_LOOK_EVERY)
+    await harm
+    return []
+
+
+def _done(place: Stage) -> int:
+    counts = place.ledger.counts
+    return sum(counts[kind] for kind in ("accepted", "ready", "start", "end", "settled"))
+
+
+async def _drained(place: Stage, queue: Queue, show: Show) -> None:
+    """Wait until no job waits or runs; what still does after two idle leases is stranded."""
+    patience = 2 * place.size.lease + 2
+    happened_at, done = time.monotonic(), -1
+    while time.monotonic() - happened_at < patience:
+        place.ledger.refresh()
+        show(len(place.ledger.ended), place.size.jobs)
+        if (now_done := _done(place)) != done:
+            happened_at, done = time.monotonic(), now_done
+        with suppress(StorageError):
+            counts = await queue.counts()
+            waiting = sum(counts[state] for state in ("scheduled", "queued", "running", "retrying"))
+            if not waiting and not await place.command("KEYS", f"jq:{{{QUEUE}}}:inbox:*"):
+                return
+        await asyncio.sleep(_LOOK_EVERY)
+
+
+async def _states(place: Stage) -> dict[str, str | None]:
+    """The state that the server holds of each job; ``None`` where it knows of none."""
+    ids = {f"job-{number}": None for number in range(place.size.jobs)}
+    ordered = [*ids, *(id for id in place.ledger.accepted if id not in ids)]
+    states: dict[str, str | None] = {}
+    async with Queue(QUEUE, place.server.url) as queue:
+        for start in range(0, len(ordered), MAX_BATCH):
+            batch = ordered[start : start + MAX_BATCH]
+            answers = await queue.storage.results(QUEUE, batch)
+            for id, answer in zip(batch, answers, strict=True):
+                states[id] = None if answer is None else str(answer.state)
+    return states
+
+
+def _left_behind(url: str) -> list[str]:
+    """Keys that break the rules for keys: leases, inboxes and counts of jobs that have ended."""
+    with redis.Redis.from_url(url) as admin:
+        return [f"left behind: {fault}" for fault in find_faults(admin, [])]

@@ -1,0 +1,142 @@
+"""The worker and producer processes of a run, and what may be done to them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from tests.chaos.ledger import Ledger, Pen
+from tests.chaos.programs import Orders
+from tests.support.wait import wait_until
+
+ROOT: Final = Path(__file__).parents[2]
+START_SECONDS: Final = 60.0
+STOP_SECONDS: Final = 30.0
+
+
+class Fleet:
+    """All processes. What is done to them is noted in the ledger.
+
+    Args:
+        ledger: Where the processes say that they are ready.
+        pen: The driver's.
+    """
+
+    def __init__(self, ledger: Ledger, pen: Pen) -> None:
+        self._ledger = ledger
+        self._pen = pen
+        self._all: list[subprocess.Popen[bytes]] = []
+        self._meant_to_end: set[int] = set()
+        self._frozen: set[int] = set()
+        self._orders: Orders | None = None
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self.producers: list[subprocess.Popen[bytes]] = []
+
+    # -- starting --------------------------------------------------------------------------------
+
+    async def start_workers(self, count: int, orders: Orders) -> None:
+        """Start workers, and return when they work."""
+        self._orders = orders
+        self.workers += [self._start("work", orders) for _ in range(count)]
+        wanted = {worker.pid for worker in self.workers}
+
+        def are_ready() -> bool:
+            self._ledger.refresh()
+            return wanted <= self._ledger.ready or bool(self.deserters())
+
+        await wait_until(are_ready, START_SECONDS, "the workers work")
+
+    def start_producer(self, program: str, orders: Orders) -> None:
+        """Start a producer, which ends by itself when all its jobs are accepted."""
+        process = self._start(program, orders)
+        self._meant_to_end.add(process.pid)
+        self.producers.append(process)
+
+    def _start(self, program: str, orders: Orders) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "tests.chaos.programs", program, orders.dumps()]
+        with (self._ledger.folder / f"{len(self._all)}.stderr").open("wb") as errors:
+            process = subprocess.Popen(
+                command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors
+            )
+        self._all.append(process)
+        return process
+
+    @property
+    def producing(self) -> bool:
+        """Whether a producer still has jobs to enqueue."""
+        return any(producer.poll() is None for producer in self.producers)
+
+    # -- harming ---------------------------------------------------------------------------------
+
+    def kill(self, number: int) -> None:
+        """SIGKILL a worker, and start another one in its place."""
+        assert self._orders is not None
+        process = self.workers[number]
+        self._pen.note("kill", process.pid)
+        self._meant_to_end.add(process.pid)
+        process.kill()
+        process.wait()
+        self._pen.note("killed", process.pid)
+        self._frozen.discard(process.pid)
+        self.workers[number] = self._start("work", self._orders)
+
+    def freeze(self, number: int) -> None:
+        """SIGSTOP a worker."""
+        process = self.workers[number]
+        self._pen.note("freeze", process.pid)
+        process.send_signal(signal.SIGSTOP)
+        self._frozen.add(process.pid)
+
+    def thaw(self, number: int) -> None:
+        """SIGCONT a worker."""
+        process = self.workers[number]
+        process.send_signal(signal.SIGCONT)
+        self._frozen.discard(process.pid)
+        self._pen.note("thaw", process.pid)
+
+    # -- ending ----------------------------------------------------------------------------------
+
+    def deserters(self) -> list[str]:
+        """Processes that ended though nobody told them to, or not as they should, in words."""
+        return [
+            f"process {number} ({process.args[3]}) ended with {process.returncode}: "  # type: ignore[index]
+            f"{self._last_words(number)}"
+            for number, process in enumerate(self._all)
+            if process.poll() is not None
+            and (process.pid not in self._meant_to_end or process.returncode not in (0, -9))
+        ]
+
+    def _last_words(self, number: int) -> str:
+        text = (self._ledger.folder / f"{number}.stderr").read_text(errors="replace")
+        return " | ".join(text.splitlines()[-8:])
+
+    async def stop_workers(self) -> list[str]:
+        """Stop the workers as a user would; what went wrong, in words."""
+        for worker in self.workers:
+            self._meant_to_end.add(worker.pid)
+            with suppress(ProcessLookupError):
+                worker.terminate()
+        late = []
+        for worker in self.workers:
+            try:
+                await asyncio.to_thread(worker.wait, STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                late.append(f"worker {worker.pid} did not stop within {STOP_SECONDS:g} s")
+        return late
+
+    def end(self) -> None:
+        """Make sure that all have ended."""
+        for process in self._all:
+            if process.poll() is None:
+                if process.pid in self._frozen:
+                    os.kill(process.pid, signal.SIGCONT)
+                process.kill()
+                process.wait()
+            if process.stdin is not None:
+                process.stdin.close()

@@ -1,0 +1,222 @@
+"""The processes of the campaign: ``python -m tests.chaos.programs PROGRAM ORDERS``.
+
+Each ends when its standard input does, so none outlives the driver; a worker also on SIGTERM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import random
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from jobqueue import Event, Job, JobQueueError, JobSpec, Queue, StorageUnavailable
+from jobqueue.options import JobOptions
+from tests.chaos.ledger import Pen
+
+QUEUE = "chaos"
+_ORPHANED = 70
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orders:
+    """What a process is to do.
+
+    Attributes:
+        url: The server.
+        folder: Where the ledger is.
+        lease: The queue's, in seconds.
+        concurrency: Jobs that a worker runs at a time; requests that a producer has under way.
+        sleep_ms: Shortest and longest run of a handler.
+        first: Number of a producer's first job.
+        count: Jobs of a producer.
+        batch: Jobs that a producer sends in one call.
+        backlog: A producer waits while more jobs are queued.
+        seed: For the payloads.
+    """
+
+    url: str
+    folder: str
+    lease: float
+    concurrency: int
+    sleep_ms: tuple[int, int]
+    first: int = 0
+    count: int = 0
+    batch: int = 1
+    backlog: int = 0
+    seed: int = 0
+
+    def dumps(self) -> str:
+        return json.dumps(asdict(self))
+
+    @property
+    def queue(self) -> Queue:
+        """A new handle on the queue."""
+        # So many attempts that no job fails only because its workers were killed.
+        return Queue(
+            QUEUE,
+            self.url,
+            concurrency=self.concurrency,
+            lease=self.lease,
+            grace=10,
+            max_attempts=100,
+        )
+
+
+Program: TypeAlias = Callable[[Orders, Pen], Awaitable[None]]
+
+
+class _Noting(logging.Handler):
+    """Notes what the library logs: what it warns of, and each run whose lease was lost."""
+
+    def __init__(self, pen: Pen) -> None:
+        super().__init__(logging.WARNING)
+        self._pen = pen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = str(record.msg)
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        if "its outcome (%s) does not count" in text:
+            self._pen.note("unheard", arguments[0])
+        elif "its handler was stopped" in text:
+            self._pen.note("stopped", arguments[0])
+        elif "gave no sign of life" not in text:  # noted by a hook, with the attempt
+            kind = "error" if record.levelno >= logging.ERROR else "warning"
+            self._pen.note(kind, self.format(record))
+
+
+async def work(orders: Orders, pen: Pen) -> None:
+    """A worker."""
+    queue = orders.queue
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+
+    @queue.handler("task")
+    async def task(job: Job) -> str:
+        pen.note("start", job.id, job.attempt)
+        await asyncio.sleep(float(job.payload) / 1000)
+        pen.note("end", job.id, job.attempt)
+        return job.id
+
+    @queue.on("completed")
+    def settled(event: Event) -> None:
+        pen.note("settled", event.id, event.attempt)
+
+    @queue.on("stalled")
+    def stalled(event: Event) -> None:
+        pen.note("stalled", event.id, event.attempt)
+
+    while not stopped.is_set():
+        try:
+            async with queue.worker():
+                pen.note("ready")
+                await stopped.wait()
+        except StorageUnavailable:  # at its start; from then on it waits by itself
+            await asyncio.sleep(0.1)
+    pen.note("left")
+
+
+async def produce(orders: Orders, pen: Pen) -> None:
+    """A producer that enqueues its jobs, each until it is accepted."""
+    queue = orders.queue
+    gate = asyncio.Event()
+    watcher = asyncio.create_task(_watch_backlog(queue, orders.backlog, gate))
+    batches = _batches(orders)
+
+    async def send() -> None:
+        for specs in batches:
+            await gate.wait()
+            await _until_accepted(lambda specs=specs: _enqueue(queue, specs), pen)
+            for spec in specs:
+                pen.note("accepted", spec.options.id)
+
+    await asyncio.gather(*(send() for _ in range(orders.concurrency)))
+    watcher.cancel()
+    await asyncio.wait([watcher])
+    await queue.close()
+
+
+async def call(orders: Orders, pen: Pen) -> None:
+    """A producer that waits for the result of each job."""
+    queue = orders.queue
+    batches = _batches(orders)
+
+    async def send() -> None:
+        for (spec,) in batches:
+            id = spec.options.id
+            # The latest moment at which it is stored is not known; this one is before it.
+            pen.note("called", id)
+            result = await _until_accepted(lambda spec=spec: queue.producer.call_spec(spec), pen)
+            pen.note("answered" if result == id else "error", id)
+            pen.note("accepted", id)
+
+    await asyncio.gather(*(send() for _ in range(orders.concurrency)))
+    await queue.close()
+
+
+def _batches(orders: Orders) -> Iterator[list[JobSpec[Any]]]:
+    randomly = random.Random(orders.seed)
+    numbers = iter(range(orders.first, orders.first + orders.count))
+    while batch := [number for _, number in zip(range(orders.batch), numbers, strict=False)]:
+        yield [
+            JobSpec("task", randomly.randint(*orders.sleep_ms), JobOptions(id=f"job-{number}"))
+            for number in batch
+        ]
+
+
+async def _enqueue(queue: Queue, specs: list[JobSpec[Any]]) -> None:
+    if len(specs) > 1:
+        await queue.enqueue_many(specs)
+    else:
+        await queue.producer.enqueue_spec(specs[0])
+
+
+async def _until_accepted(send: Callable[[], Awaitable[Any]], pen: Pen) -> Any:
+    while True:
+        try:
+            return await send()
+        except StorageUnavailable as error:
+            pen.note("refused", f"{error.code}: {error}")
+            await asyncio.sleep(0.05)
+        except JobQueueError as error:
+            pen.note("error", f"{error.code}: {error}")
+            return None
+
+
+async def _watch_backlog(queue: Queue, most: int, gate: asyncio.Event) -> None:
+    """Keep the gate open while there is room."""
+    while True:
+        with suppress(StorageUnavailable):
+            counts = await queue.counts()
+            if counts["queued"] < most:
+                gate.set()
+            else:
+                gate.clear()
+        await asyncio.sleep(0.02)
+
+
+def main(program: str, orders: str) -> None:
+    """Run one program in this process."""
+    given = Orders(**json.loads(orders))
+    pen = Pen(Path(given.folder))
+    logging.getLogger("jobqueue").addHandler(_Noting(pen))
+
+    async def run() -> None:
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), os._exit, _ORPHANED)
+        await PROGRAMS[program](given, pen)
+
+    asyncio.run(run())
+
+
+PROGRAMS: dict[str, Program] = {"work": work, "produce": produce, "call": call}
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

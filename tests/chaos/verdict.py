@@ -1,0 +1,227 @@
+"""What became of each job, by the ledger and by what the server holds in the end.
+
+Four classes. *Lost*: accepted, and not completed in the end. *Duplicated*: run again although
+nothing took it away from the first run; where a lease was lost, or a server lost what it had
+stored, the repetition is justified. *Recovered*: completed after a run that was cut short.
+*Unexpected*: everything else that must not be.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Final
+
+from tests.chaos.ledger import Entry, Ledger
+
+_UNHEARD: Final = 0.5
+"""Seconds that may pass between what a server did and what a busy process wrote down."""
+
+
+@dataclass
+class Run:
+    """One call of a handler."""
+
+    id: str
+    process: int
+    attempt: int
+    start: float
+    end: float | None = None
+    fate: str = ""
+    """``settled``, ``unheard`` (its outcome did not count) or ``stopped`` (cancelled); empty when
+    its process did not live to say so."""
+    fate_at: float = 0.0
+
+
+@dataclass
+class Verdict:
+    """What the books say."""
+
+    jobs: int = 0
+    accepted: int = 0
+    completed: int = 0
+    lost: list[str] = field(default_factory=list)
+    excused: int = 0
+    """Accepted and gone, but so shortly before a server's end that it was not promised."""
+    justified: int = 0
+    unjustified: list[str] = field(default_factory=list)
+    recovered: int = 0
+    unexpected: list[str] = field(default_factory=list)
+    recovery: list[float] = field(default_factory=list)
+    """Seconds from the kill of a worker to the next run of each job that it was running, sorted."""
+
+    @property
+    def good(self) -> bool:
+        return not (self.lost or self.unjustified or self.unexpected)
+
+    def share(self, part: float) -> float | None:
+        """A quantile of the recovery times."""
+        return quantile(self.recovery, part)
+
+
+def quantile(ordered: list[float], part: float) -> float | None:
+    """A quantile of sorted numbers, ``None`` if there are none."""
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else None
+
+
+class Books:
+    """The ledger in order, and what follows from it.
+
+    Args:
+        ledger: Read to its end.
+        lease: The queue's, in seconds.
+        window: Seconds before a kill of the server of which it may have kept nothing.
+        cut_off: Connections were cut, so that a reaper may not have heard what it took over.
+    """
+
+    def __init__(self, ledger: Ledger, *, lease: float, window: float, cut_off: bool) -> None:
+        ledger.refresh()
+        self.ledger = ledger
+        self.lease = lease
+        self.window = window
+        self.cut_off = cut_off
+        self.kills = {int(entry.about): entry.at for entry in ledger.of("kill")}
+        self.downs = [entry.at for entry in ledger.of("server_down")]
+        self.ups = [entry.at for entry in ledger.of("server_up")]
+        self.strays: list[str] = []
+        self.runs = self._runs()
+        self.stalled = self._moments("stalled")
+        self.frozen = self._frozen()
+
+    def _moments(self, kind: str) -> dict[str, list[float]]:
+        moments: defaultdict[str, list[float]] = defaultdict(list)
+        for entry in self.ledger.of(kind):
+            moments[entry.about].append(entry.at)
+        return moments
+
+    def _frozen(self) -> dict[int, list[float]]:
+        frozen: defaultdict[int, list[float]] = defaultdict(list)
+        for entry in self.ledger.of("freeze"):
+            frozen[int(entry.about)].append(entry.at)
+        return frozen
+
+    def _runs(self) -> dict[str, list[Run]]:
+        runs: defaultdict[str, list[Run]] = defaultdict(list)
+        for entry in self.ledger.of("start", "end", "settled", "unheard", "stopped"):
+            if entry.kind == "start":
+                run = Run(entry.about, entry.process, entry.attempt, entry.at)
+                runs[entry.about].append(run)
+                continue
+            found = self._run_of(entry, runs[entry.about])
+            if found is None:
+                self.strays.append(f"{entry.kind} without a run: {entry.about}")
+            elif entry.kind == "end":
+                found.end = entry.at
+            else:
+                found.fate, found.fate_at = entry.kind, entry.at
+        for of_one in runs.values():
+            # Not by their start: a frozen worker may start late what it had claimed before others.
+            of_one.sort(key=lambda run: run.attempt)
+        return runs
+
+    @staticmethod
+    def _run_of(entry: Entry, runs: list[Run]) -> Run | None:
+        """The oldest run of that process which an entry can be about."""
+        for run in runs:
+            same = run.process == entry.process and entry.attempt in (0, run.attempt)
+            if same and not run.fate and (entry.kind != "end" or run.end is None):
+                return run
+        return None
+
+    def all_runs(self) -> list[Run]:
+        return [run for runs in self.runs.values() for run in runs]
+
+    # -- excuses ---------------------------------------------------------------------------------
+
+    def rolled_back(self, first: float, last: float) -> bool:
+        """Whether a server ended in between that need not have kept everything."""
+        return self.window > 0 and any(first <= down <= last for down in self.downs)
+
+    def is_justified(self, run: Run, again: Run) -> bool:
+        """Whether a job could be run again."""
+        kept_from = run.fate_at + self.window if run.fate == "settled" else again.start
+        if self.rolled_back(run.start, min(kept_from, again.start)):
+            return True
+        if run.fate == "settled":
+            return False
+        if run.fate:  # the queue itself said to this run that its lease was lost
+            return True
+        if self.kills.get(run.process, again.start) < again.start:
+            return True
+        if any(run.start <= at <= again.start for at in self.stalled.get(run.id, ())):
+            return True
+        # The reaper that took it over may have ended, or not have heard its answer.
+        disturbed = bool(self.frozen.get(run.process) or self.kills or self.downs or self.cut_off)
+        return disturbed and again.start - run.start >= 0.9 * self.lease
+
+    # -- the verdict -----------------------------------------------------------------------------
+
+    def judge(self, states: dict[str, str | None]) -> Verdict:
+        """The verdict, given the state in which the server holds each accepted id (or not)."""
+        ledger = self.ledger
+        verdict = Verdict(jobs=len(states), accepted=len(ledger.accepted))
+        verdict.unexpected += self.strays
+        for id, state in states.items():
+            self._judge_end(verdict, id, state)
+        for id, runs in self.runs.items():
+            self._judge_runs(verdict, runs)
+            if len(runs) > 1 and states.get(id) == "completed":
+                verdict.recovered += 1
+        verdict.recovery = sorted(self._recovery())
+        verdict.unexpected += [f"error: {entry.about}" for entry in ledger.of("error")]
+        return verdict
+
+    def _judge_end(self, verdict: Verdict, id: str, state: str | None) -> None:
+        accepted_at = self.ledger.accepted.get(id)
+        if state == "completed":
+            verdict.completed += 1
+            if id not in self.ledger.ended:
+                verdict.unexpected.append(f"{id} is completed and was not run")
+        elif state in ("failed", "cancelled"):
+            verdict.unexpected.append(f"{id} ended {state}")
+        elif accepted_at is not None:
+            # The server had stored it a moment before the producer could write it down.
+            if self.rolled_back(accepted_at - _UNHEARD, accepted_at + self.window):
+                verdict.excused += 1
+            else:
+                verdict.lost.append(f"{id} is {state or 'gone'}")
+
+    def _judge_runs(self, verdict: Verdict, runs: list[Run]) -> None:
+        for run, again in pairwise(runs):
+            if self.is_justified(run, again):
+                verdict.justified += 1
+            else:
+                verdict.unjustified.append(f"{run} and then {again}")
+
+    def _recovery(self) -> list[float]:
+        """How long the jobs of killed workers took to run again."""
+        waits: list[float] = []
+        for runs in self.runs.values():
+            for run, again in pairwise(runs):
+                killed_at = self.kills.get(run.process)
+                if killed_at is not None and run.end is None and not run.fate:
+                    waits.append(again.start - killed_at)
+        return waits
+
+    def times_back(self) -> list[float]:
+        """For each return of the server, the seconds until as much was done as is otherwise done
+        in a quarter of a second."""
+        ends = [entry.at for entry in self.ledger.of("end")]
+        if len(ends) < 2:
+            return [float("inf") for _ in self.ups]
+        down = sum(up - down for down, up in zip(self.downs, self.ups, strict=False))
+        rate = len(ends) / max(0.1, ends[-1] - ends[0] - down)
+        wanted = max(1, round(rate / 4))
+        times: list[float] = []
+        for up in self.ups:
+            first = bisect_left(ends, up)
+            at = first + wanted - 1
+            if at < len(ends):
+                times.append(ends[at] - up)
+            elif first < len(ends):
+                times.append(ends[-1] - up)  # there was not that much left to do
+            elif max(self.ledger.accepted.values()) > up:
+                times.append(float("inf"))
+        return times
