@@ -23,6 +23,7 @@ class Echo:
         self.may_answer.set()
         self.connections = 0
         self.then_close = False
+        self.close_after_login: int | None = None
         self.garbage = b""
         self._writers: list[asyncio.StreamWriter] = []
 
@@ -34,6 +35,10 @@ class Echo:
                 command = await self._read(reader)
                 if command[0] != b"PING":
                     writer.write(b"+OK\r\n")  # the login
+                    if self.close_after_login is not None and b"LIB-VER" in command:
+                        for _ in range(self.close_after_login):
+                            await asyncio.sleep(0)
+                        break
                     continue
                 await self.may_answer.wait()
                 if self.then_close:
@@ -128,6 +133,17 @@ async def test_a_lost_connection_is_everybodys_error_and_the_next_one_works() ->
         echo.then_close = False
         assert await ping(link, 4) == [b"4"]
         assert echo.connections == 2
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_one_that_is_lost_as_soon_as_it_is_made_holds_up_nobody(turns: int) -> None:
+    # As when the server is killed in this moment: before it is ours, or before it is used.
+    async with linked() as (echo, link):
+        echo.close_after_login = turns
+        with pytest.raises(redis_errors.ConnectionError):
+            await asyncio.wait_for(ping(link, 1), 2)
+        echo.close_after_login = None
+        assert await ping(link, 2) == [b"2"]
 
 
 @pytest.mark.parametrize("garbage", [b"HTTP/1.1 400\r\n", b"+a\r\n+b\r\n"])

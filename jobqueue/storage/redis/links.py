@@ -61,19 +61,30 @@ class _Wire(asyncio.Protocol):
         private: Any = connection
         self._writer: asyncio.StreamWriter = private._writer
         self._reader = make_reader(private._parser.parse_error)
+        stream: asyncio.StreamReader = private._reader
         private._reader = private._writer = None
         self._transport: Any = self._writer.transport
         self._requests: deque[_Request] = deque()
         self._loop = asyncio.get_running_loop()
         self._alarm: asyncio.TimerHandle | None = None
         self._transport.set_protocol(self)
+        if stream.at_eof() or stream.exception() is not None:
+            # The end came while redis-py had the transport, which stays half open then, and will
+            # not be told again.
+            self._transport.abort()
 
     @property
     def is_lost(self) -> bool:
         return self._transport.is_closing()
 
     def send(self, commands: Sequence[Command], seconds: float) -> asyncio.Future[list[Any]]:
-        """Write commands at once; the future gets their answers."""
+        """Write commands at once; the future gets their answers.
+
+        Raises:
+            redis.exceptions.ConnectionError: The connection is lost; nothing was sent.
+        """
+        if self._transport.is_closing():
+            raise redis_errors.ConnectionError("the connection was lost as soon as it was made")
         request = _Request(self._loop.create_future(), len(commands), seconds)
         self._requests.append(request)
         self._watch(request.deadline)
