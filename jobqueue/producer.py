@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, TypeVar, Unpack
@@ -38,8 +39,10 @@ from jobqueue.views import job_info, local_event, result_of
 R = TypeVar("R")
 
 GROUP: Final = 64
-"""Concurrent enqueues that share a round trip at most. Two groups are on their way at a time: the
-storage stores one while this process handles the answers of the other."""
+"""Concurrent enqueues that share a round trip at most."""
+IN_FLIGHT: Final = 2
+"""Groups that are on their way at a time: the storage stores one while this process handles the
+answers of the other."""
 
 
 class Producer:
@@ -106,7 +109,7 @@ class Producer:
             if self._loop is None:
                 await self.storage.open()
                 self._replies = Replies(self.storage, self.queue)
-                self._batcher = Batcher[NewJob, Enqueued](self._send, _size_of, GROUP, in_flight=2)
+                self._batcher = Batcher[NewJob, Enqueued](self._send, _size_of, GROUP, IN_FLIGHT)
                 self._loop = asyncio.get_running_loop()
 
     def _leave_dead_loop(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -181,9 +184,7 @@ class Producer:
         """
         jobs = [self._new_job(spec) for spec in specs]
         await self.open()
-        answers: list[Enqueued] = []
-        for batch in batches(jobs, _size_of, MAX_BATCH):
-            answers += await self._send(batch)
+        answers = await self._send_all(jobs)
         for job, answer in zip(jobs, answers, strict=True):
             await self._tell_enqueued(job, answer)
         return [Receipt(self, job.id, answer) for job, answer in zip(jobs, answers, strict=True)]
@@ -224,6 +225,23 @@ class Producer:
 
     async def _send(self, jobs: list[NewJob]) -> list[Enqueued]:
         return await self.storage.enqueue(self.queue, jobs)
+
+    async def _send_all(self, jobs: list[NewJob]) -> list[Enqueued]:
+        """Send batches in order, the next one while the storage stores the last one."""
+        answers: list[Enqueued] = []
+        under_way: deque[asyncio.Task[list[Enqueued]]] = deque()
+        try:
+            for batch in batches(jobs, _size_of, MAX_BATCH):
+                under_way.append(asyncio.create_task(self._send(batch)))
+                if len(under_way) == IN_FLIGHT:
+                    answers += await under_way.popleft()
+            while under_way:
+                answers += await under_way.popleft()
+        finally:
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+        return answers
 
     def _new_job(self, spec: JobSpec[Any], reply_to: str | None = None) -> NewJob:
         name = check_name(spec.name, "the job's name")

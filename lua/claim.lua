@@ -78,7 +78,8 @@ local ids, rows, taken, size, looked = {}, {}, {}, 0, 0
 -- Take from one list, head first, until there is enough; what is looked at leaves the list.
 local function take(list)
   while #ids < wanted and size < max_bytes and looked < POINTERS_AT_MOST do
-    local pointers = redis.call('LRANGE', list, 0, wanted - #ids - 1)
+    local asked = wanted - #ids
+    local pointers = redis.call('LRANGE', list, 0, asked - 1)
     if #pointers == 0 then
       return
     end
@@ -99,6 +100,9 @@ local function take(list)
     end
     looked = looked + used
     redis.call('LTRIM', list, used, -1)
+    if #pointers < asked then
+      return
+    end
   end
 end
 

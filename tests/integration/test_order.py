@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from jobqueue import Job, JobSpec, Queue
+from jobqueue import Job, JobSpec, Queue, StorageUnavailable
 from jobqueue.options import JobOptions
+from jobqueue.storage.base import Enqueued, NewJob
 from tests.integration.asking import until_counted
 from tests.integration.programs import MakeQueue
+from tests.support.backends import Backend
 from tests.support.wait import wait_until
 
 
@@ -138,3 +141,38 @@ async def test_jobs_of_a_stopped_worker_go_back_to_the_head(
     async with queue.worker(concurrency=1):
         await until_counted(queue, completed=7 if busy else 6)
     assert runs == list("abcdefg" if busy else "abcdef")
+
+
+async def test_many_jobs_of_one_call_keep_their_order(make_queue: MakeQueue) -> None:
+    queue = make_queue(concurrency=1)
+    runs = _record(queue)
+    specs = [JobSpec("task", options=JobOptions(id=f"{n}")) for n in range(1_700)]
+    assert [receipt.id for receipt in await queue.enqueue_many(specs)] == [
+        f"{n}" for n in range(1_700)
+    ]
+    async with queue.worker(concurrency=1):
+        await until_counted(queue, completed=1_700)
+    assert runs == [f"{n}" for n in range(1_700)]
+
+
+@pytest.mark.parametrize("bad", [1, 2, 3])
+async def test_one_batch_that_fails_fails_the_call(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, bad: int
+) -> None:
+    storage = backend.handle()
+    really_enqueue = storage.enqueue
+    sent = 0
+
+    async def enqueue(queue: str, jobs: Sequence[NewJob]) -> list[Enqueued]:
+        nonlocal sent
+        sent += 1
+        if sent >= bad:
+            raise StorageUnavailable(f"not batch {sent}")
+        return await really_enqueue(queue, jobs)
+
+    monkeypatch.setattr(storage, "enqueue", enqueue)
+    async with Queue("q", storage) as queue:
+        with pytest.raises(StorageUnavailable, match=f"not batch {bad}"):
+            await queue.enqueue_many([JobSpec("task") for _ in range(1_700)])
+        stored = (await queue.counts())["queued"]
+        assert stored in {0, 500, 1_000}
