@@ -26,24 +26,49 @@ STYLE = (
 )
 
 
+OVERVIEW = (
+    ("drain", "noop"),
+    ("enqueue", "concurrent"),
+    ("call", "one"),
+    ("pickup", "idle"),
+)
+"""Scenarios and steps of the one plot that says most."""
+
+
 def scenario(result: Result) -> str:
     """A panel of bars for each step, by its first metric; of growth, also the memory."""
+    shown = [
+        (step, metric)
+        for step in result["steps"].values()
+        for metric in list(step["metrics"])[: None if "waiting" in step["metrics"] else 1]
+    ]
+    return _panels(result["title"], shown)
+
+
+def overview(results: list[Result]) -> str:
+    """The panels of :data:`OVERVIEW`, as far as they have been measured."""
+    steps = {
+        (result["scenario"], name): step
+        for result in results
+        for name, step in result["steps"].items()
+    }
+    found = [steps[key] for key in OVERVIEW if key in steps]
+    return _panels("Overview", [(step, next(iter(step["metrics"]))) for step in found])
+
+
+def _panels(label: str, shown: list[tuple[Result, str]]) -> str:
     panels: list[str] = []
     top = 8
-    for step in result["steps"].values():
-        shown = list(step["metrics"])[:1]
-        if "waiting" in step["metrics"]:
-            shown = list(step["metrics"])
-        for metric in shown:
-            panel, height = _bars(step, metric, top)
-            if height:
-                panels.append(panel)
-                top += height
+    for step, metric in shown:
+        panel, height = _bars(step, metric, top)
+        if height:
+            panels.append(panel)
+            top += height
     if not panels:
         return ""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top}" width="{WIDTH}" '
-        f'height="{top}" role="img" aria-label="{escape(result["title"])}">\n'
+        f'height="{top}" role="img" aria-label="{escape(label)}">\n'
         f"<style>{STYLE}</style>\n" + "\n".join(panels) + "\n</svg>\n"
     )
 

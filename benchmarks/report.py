@@ -110,7 +110,10 @@ def write(folder: Path, result: Result) -> None:
     if svg:
         (folder / f"{name}.svg").write_text(svg)
     found = [folder / f"{scenario}.json" for scenario in ORDER]
-    page(folder, [json.loads(path.read_text()) for path in found if path.is_file()])
+    results = [json.loads(path.read_text()) for path in found if path.is_file()]
+    page(folder, results)
+    if overview := plots.overview(results):
+        (folder / "overview.svg").write_text(overview)
 
 
 def page(folder: Path, results: list[Result]) -> None:
