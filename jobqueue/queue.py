@@ -19,6 +19,7 @@ from jobqueue.serde import Serde, SerdeSet
 from jobqueue.states import CancelResult, TtlResult
 from jobqueue.storage.base import Storage
 from jobqueue.syncclient import SyncClient
+from jobqueue.undisturbed import undisturbed
 from jobqueue.worker import Worker
 
 P = ParamSpec("P")
@@ -162,6 +163,9 @@ class Queue:
 
     async def close(self) -> None:
         """Send what is on its way and let go of everything. Idempotent."""
+        await undisturbed(self._close())
+
+    async def _close(self) -> None:
         await self.producer.close()
         await self.sync_client.aclose()
 

@@ -15,6 +15,7 @@ from jobqueue.spec import SpecError, decode_spec
 from jobqueue.states import EventType
 from jobqueue.storage.base import Claim, Settlement, Storage
 from jobqueue.storage.url import storage_from
+from jobqueue.undisturbed import undisturbed
 from jobqueue.views import local_event
 
 logger = logging.getLogger("jobqueue")
@@ -63,6 +64,9 @@ class Reaper:
 
     async def stop(self) -> None:
         """Stop looking and let go of the storage. Idempotent."""
+        await undisturbed(self._stop())
+
+    async def _stop(self) -> None:
         await self._periodic.stop()
         if self._running:
             self._running = False
