@@ -21,8 +21,11 @@ from jobqueue.events import EventStream
 from jobqueue.jobtype import JobType
 from jobqueue.options import QueueOptions
 from jobqueue.producer import Producer
+from jobqueue.storage.base import replies
 from tests.integration.census import nothing_more_than, take
-from tests.support.backends import Backend, RedisBackend
+from tests.support.backends import Backend, MakeStorage, RedisBackend
+from tests.support.jobs import QUEUE
+from tests.support.listening import Inbox, listening_to_replies
 from tests.support.wait import wait_until
 
 LEASE: Final = 0.5
@@ -455,3 +458,24 @@ async def _waiting_consumer(stage: Stage) -> Consumer:
 
     await wait_until(waits, what="the claim waits")
     return consumer
+
+
+# -- subscriptions, which share a connection -------------------------------------------------------
+
+
+@pytest.mark.parametrize("gap", range(4))
+async def test_a_subscription_that_is_cancelled_takes_nothing_from_the_next(
+    make_storage: MakeStorage, gap: int
+) -> None:
+    for tick in TICKS:
+        storage = await make_storage()
+        first = asyncio.create_task(storage.listen(QUEUE, replies("first"), Inbox()))
+        for _ in range(tick):
+            await asyncio.sleep(0)
+        first.cancel()
+        for _ in range(gap):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5), listening_to_replies(storage, "next") as inbox:
+            assert await inbox.all() == [], f"cancelled at tick {tick}"
+        await asyncio.wait([first])
+        await storage.close()

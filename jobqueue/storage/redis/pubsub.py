@@ -91,8 +91,7 @@ class Listener:
         if ack is None:
             ack = self._acks[channel] = asyncio.get_running_loop().create_future()
             if self._connection is not None:
-                with contextlib.suppress(*RETRYABLE):  # the reader reconnects and subscribes
-                    await self._connection.send_command("SUBSCRIBE", channel)
+                await _send(self._connection, "SUBSCRIBE", channel)
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="jobqueue-pubsub")
         try:
@@ -113,19 +112,22 @@ class Listener:
         self._acks.pop(subscription.channel, None)
         if self._subscriptions:
             if self._connection is not None:
-                with contextlib.suppress(*RETRYABLE):
-                    await self._connection.send_command("UNSUBSCRIBE", subscription.channel)
+                await _send(self._connection, "UNSUBSCRIBE", subscription.channel)
         else:
-            await self.close()
+            await self._stop()
 
     async def close(self) -> None:
         """Stop reading and close the connection."""
-        task, self._task = self._task, None
+        self._subscriptions.clear()
+        self._acks.clear()
+        await self._stop()
+
+    async def _stop(self) -> None:
+        # Whoever subscribes while this waits starts a task, and a connection, of its own.
+        task, self._task, self._connection = self._task, None, None
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
-        self._subscriptions.clear()
-        self._acks.clear()
 
     async def _run(self) -> None:
         failures = 0
@@ -142,7 +144,8 @@ class Listener:
                 failures += 1
                 logger.debug("pub/sub connection to %s lost: %s", self._url, error)
             finally:
-                self._connection = None
+                if self._connection is connection:
+                    self._connection = None
                 await disconnect(connection)
             delay = _RECONNECT_AFTER[min(failures, len(_RECONNECT_AFTER)) - 1]
             await asyncio.sleep(delay * random.uniform(0.5, 1.5))
@@ -170,8 +173,7 @@ class Listener:
         loop = asyncio.get_running_loop()
         while loop.time() - self._heard_at < _DEAD_AFTER:
             await asyncio.sleep(_PING_EVERY)
-            with contextlib.suppress(*RETRYABLE):
-                await connection.send_command("PING")
+            await _send(connection, "PING")
         # The reader sees the end of the connection, and makes a new one.
         await disconnect(connection)
 
@@ -183,6 +185,16 @@ class Listener:
             ack = self._acks.pop(channel, None)
             if ack is not None and not ack.done():
                 ack.set_result(None)
+
+
+async def _send(connection: Connection, *command: str | bytes) -> None:
+    """Send, unless the connection is lost: the reader will notice, and subscribe again.
+
+    redis-py would connect it anew, and nobody would read or close that one.
+    """
+    if connection.is_connected:
+        with contextlib.suppress(*RETRYABLE):
+            await connection.send_command(*command)
 
 
 def _decode(topic: str, data: bytes) -> list[Message]:
