@@ -66,6 +66,9 @@ class Listener:
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
         self._heard_at = 0.0
+        self._failures = 0
+        self._missing: set[bytes] = set()
+        """Channels of a lost connection: when they are confirmed, they are told of the gap."""
 
     async def add(self, channel: bytes, topic: str, sink: Sink) -> RedisSubscription:
         """Subscribe; returns when the server has confirmed it.
@@ -109,6 +112,7 @@ class Listener:
         if known:
             return
         del self._subscriptions[subscription.channel]
+        self._missing.discard(subscription.channel)
         self._acks.pop(subscription.channel, None)
         if self._subscriptions:
             if self._connection is not None:
@@ -119,6 +123,7 @@ class Listener:
     async def close(self) -> None:
         """Stop reading and close the connection."""
         self._subscriptions.clear()
+        self._missing.clear()
         self._acks.clear()
         await self._stop()
 
@@ -130,30 +135,23 @@ class Listener:
             await asyncio.wait([task])
 
     async def _run(self) -> None:
-        failures = 0
         while True:
             connection = self._make_connection()
             try:
                 await connection.connect()
                 self._connection = connection
                 await connection.send_command("SUBSCRIBE", *self._subscriptions)
-                if failures:
-                    self._resync()
                 await self._read(connection)
             except (redis_errors.RedisError, OSError, TimeoutError) as error:
-                failures += 1
+                self._failures += 1
+                self._missing.update(self._subscriptions)
                 logger.debug("pub/sub connection to %s lost: %s", self._url, error)
             finally:
                 if self._connection is connection:
                     self._connection = None
                 await disconnect(connection)
-            delay = _RECONNECT_AFTER[min(failures, len(_RECONNECT_AFTER)) - 1]
+            delay = _RECONNECT_AFTER[min(self._failures, len(_RECONNECT_AFTER)) - 1]
             await asyncio.sleep(delay * random.uniform(0.5, 1.5))
-
-    def _resync(self) -> None:
-        for subscriptions in list(self._subscriptions.values()):
-            for subscription in list(subscriptions):
-                subscription.deliver(None)
 
     async def _read(self, connection: Connection) -> None:
         loop = asyncio.get_running_loop()
@@ -182,6 +180,12 @@ class Listener:
             for subscription in list(self._subscriptions.get(channel, ())):
                 subscription.deliver(data)
         elif kind == b"subscribe":
+            self._failures = 0
+            if channel in self._missing:
+                # Not before: what is looked at now is followed by every message from now on.
+                self._missing.discard(channel)
+                for subscription in list(self._subscriptions.get(channel, ())):
+                    subscription.deliver(None)
             ack = self._acks.pop(channel, None)
             if ack is not None and not ack.done():
                 ack.set_result(None)
