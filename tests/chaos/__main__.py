@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import random
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from tests.support.servers import ServerBinary, binary_at, find_servers
 def main(arguments: list[str] | None = None) -> int:
     """Run scenarios one after the other; 1 if one of them ended badly."""
     given = _parser().parse_args(arguments)
+    # Ended from outside, the run still ends its servers.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     binary = binary_at(given.binary) if given.binary else find_servers()[0]
     seed = random.SystemRandom().getrandbits(32) if given.seed is None else given.seed
     print(f"seed {seed}, scale {given.scale:g}, {binary.label}", file=sys.stderr)

@@ -16,7 +16,7 @@ from tests.chaos.programs import Orders
 from tests.support.wait import wait_until
 
 ROOT: Final = Path(__file__).parents[2]
-START_SECONDS: Final = 60.0
+START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 30.0
 
 
