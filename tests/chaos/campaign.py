@@ -100,7 +100,7 @@ async def _perform(scenario: Scenario, place: Stage, show: Show) -> list[str]:
     fleet = place.fleet
     await fleet.start_workers(place.size.workers, orders)
     _start_producers(scenario, place, orders)
-    harm = asyncio.create_task(scenario.fault(place))
+    harm = asyncio.create_task(scenario.plan(place))
     problems = await _watch(place, harm, show)
     async with orders.queue as queue:
         await _drained(place, queue, show)

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from jobqueue.replies import RECHECK_EVERY
 from tests.chaos import faults
+from tests.chaos.faults import at, at_moments, in_a_row, while_busy
 from tests.chaos.stage import Persistence, Size
 from tests.chaos.verdict import Books, Verdict, quantile
 
@@ -23,8 +24,9 @@ class Scenario:
         name: Its number.
         title: What it does.
         jobs: Jobs that are enqueued.
-        fault: What is done meanwhile.
+        plan: What is done meanwhile.
         times: How often, where that is counted.
+        at_least: The same in a small run.
         seconds: How long, where that is not.
         persistence: What the server keeps.
         judge: What else it demands.
@@ -41,8 +43,9 @@ class Scenario:
     name: str
     title: str
     jobs: int
-    fault: faults.Fault
+    plan: faults.Plan
     times: int = 0
+    at_least: int = 3
     seconds: float = 0.0
     persistence: Persistence = Persistence.NONE
     judge: Judge = lambda books, verdict: {}
@@ -59,10 +62,10 @@ class Scenario:
         """How large a run of this scale is."""
         return Size(
             jobs=max(20, round(self.jobs * scale)),
-            times=max(3, round(self.times * scale)) if self.times else 0,
+            times=min(self.times, max(self.at_least, round(self.times * scale))),
             workers=workers or self.workers,
             lease=lease or self.lease,
-            seconds=max(1.5, self.seconds * scale),
+            seconds=max(min(1.5, self.seconds), self.seconds * scale),
         )
 
 
@@ -163,7 +166,7 @@ def _recovered_in_time(books: Books, verdict: Verdict) -> dict[str, Any]:
 _SERVER_KILLED: Final[dict[str, Any]] = {
     "jobs": 100_000,
     "times": 20,
-    "fault": faults.restart_server,
+    "plan": at_moments(faults.restart_server),
     "judge": _server_back,
     "cuts": True,
 }
@@ -176,7 +179,7 @@ SCENARIOS: Final = {
             title="workers killed",
             jobs=100_000,
             times=100,
-            fault=faults.kill_workers,
+            plan=at_moments(faults.kill_worker),
         ),
         Scenario(
             name="S2",
@@ -195,7 +198,7 @@ SCENARIOS: Final = {
             name="S5",
             title="all connections killed every 5 ms",
             jobs=20_000,
-            fault=faults.kill_connections(0.005),
+            plan=while_busy(faults.kill_connections, 0.005),
             cuts=True,
         ),
         Scenario(
@@ -205,14 +208,14 @@ SCENARIOS: Final = {
             lease=1.0,
             concurrency=10,
             sleep_ms=(100, 900),
-            fault=faults.freeze_workers,
+            plan=while_busy(faults.freeze_workers),
             judge=_one_ending_each,
         ),
         Scenario(
             name="S10",
             title="scripts flushed every 10 ms",
             jobs=50_000,
-            fault=faults.flush_scripts(0.010),
+            plan=while_busy(faults.flush_scripts, 0.010),
             judge=_nothing_surfaces,
             batches=(1, 500),
             backlog=2_000,
@@ -223,7 +226,7 @@ SCENARIOS: Final = {
             jobs=10_000,
             producer="call",
             batches=(1, 1),
-            fault=faults.kill_pubsub(0.050),
+            plan=while_busy(faults.kill_pubsub, 0.050),
             judge=_all_answered,
         ),
         Scenario(
@@ -231,7 +234,7 @@ SCENARIOS: Final = {
             title="no memory",
             jobs=20_000,
             seconds=30.0,
-            fault=faults.run_out_of_memory,
+            plan=at(0.2, faults.run_out_of_memory),
             judge=_refused_and_back,
         ),
         Scenario(
@@ -242,8 +245,20 @@ SCENARIOS: Final = {
             lease=2.0,
             concurrency=10,
             sleep_ms=(100, 500),
-            fault=faults.kill_working_workers,
+            plan=in_a_row(faults.kill_working_worker),
             judge=_recovered_in_time,
+        ),
+        Scenario(
+            name="ALL",
+            title="all faults in turn, AOF always",
+            jobs=100_000,
+            times=100,
+            at_least=len(faults.ALL),
+            seconds=1.0,
+            lease=1.0,
+            persistence=Persistence.ALWAYS,
+            plan=at_moments(*faults.ALL),
+            cuts=True,
         ),
     )
 }
