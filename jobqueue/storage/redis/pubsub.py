@@ -17,16 +17,8 @@ from redis import exceptions as redis_errors
 from redis.asyncio import Connection
 
 from jobqueue.packing import unpack_raw
-from jobqueue.states import EventType, JobState
-from jobqueue.storage.base import (
-    CONTROL,
-    EVENTS,
-    CancelRequested,
-    Message,
-    Reply,
-    Sink,
-    StorageEvent,
-)
+from jobqueue.storage.base import CONTROL, EVENTS, Message, Sink
+from jobqueue.storage.messages import cancel_requested, reply, storage_event
 from jobqueue.storage.redis.errors import RETRYABLE, translated
 from jobqueue.storage.redis.links import disconnect
 
@@ -49,7 +41,14 @@ class RedisSubscription:
         self._sink = sink
 
     def deliver(self, data: bytes | None) -> None:
-        self._sink(None if data is None else _decode(self._topic, data))
+        try:
+            messages = None if data is None else _decode(self._topic, data)
+        except Exception as error:
+            # Nobody of ours has sent it. That the reader goes on is what counts.
+            kind = type(error).__name__
+            logger.warning("a message on %r cannot be read; passed over: %s", self._topic, kind)
+            messages = None
+        self._sink(messages)
 
     async def close(self) -> None:
         await self._listener.remove(self)
@@ -205,14 +204,12 @@ def _decode(topic: str, data: bytes) -> list[Message]:
     fields: list[Any] = unpack_raw(data)
     if topic == EVENTS:
         return [
-            StorageEvent(
-                EventType(type.decode()), id.decode(), name.decode(), at, attempt, worker.decode()
-            )
+            storage_event(type.decode(), id.decode(), name.decode(), at, attempt, worker.decode())
             for type, id, name, at, attempt, worker in fields
         ]
     if topic == CONTROL:
-        return [CancelRequested(id.decode()) for id in fields]
+        return [cancel_requested(id.decode()) for id in fields]
     return [
-        Reply(id.decode(), JobState(state.decode()), None if value is False else value)
+        reply(id.decode(), state.decode(), None if value is False else value)
         for id, state, value in fields
     ]

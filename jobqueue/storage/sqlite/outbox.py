@@ -9,16 +9,8 @@ from typing import Any, Final
 
 from jobqueue.packing import pack, unpack
 from jobqueue.states import EventType, JobState
-from jobqueue.storage.base import (
-    CONTROL,
-    EVENTS,
-    INLINE_BYTES,
-    CancelRequested,
-    Message,
-    Reply,
-    StorageEvent,
-    replies,
-)
+from jobqueue.storage.base import CONTROL, EVENTS, INLINE_BYTES, Message, replies
+from jobqueue.storage.messages import cancel_requested, reply, storage_event
 from jobqueue.storage.sqlite.connection import Transaction
 from jobqueue.storage.sqlite.rows import QueueRow
 
@@ -101,10 +93,14 @@ def newest_message(tx: Transaction) -> int:
 
 
 def decode(topic: str, body: bytes) -> list[Message]:
-    """The messages of one row."""
+    """The messages of one row.
+
+    Raises:
+        Exception: Of any kind; nobody of ours has written it.
+    """
     fields: list[list[Any]] = unpack(body)
     if topic == EVENTS:
-        return [StorageEvent(EventType(type), *rest) for type, *rest in fields]
+        return [storage_event(*event) for event in fields]
     if topic == CONTROL:
-        return [CancelRequested(*only) for only in fields]
-    return [Reply(id, JobState(state), value) for id, state, value in fields]
+        return [cancel_requested(*only) for only in fields]
+    return [reply(*each) for each in fields]

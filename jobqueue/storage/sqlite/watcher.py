@@ -199,6 +199,16 @@ class Watcher:
             "SELECT body FROM messages WHERE queue = ? AND topic = ? AND seq > ? ORDER BY seq",
             (0 if queue is None else queue.key, listener.topic, listener.seen),
         )
-        messages = [message for (body,) in bodies for message in decode(listener.topic, body)]
+        messages: list[Message] = []
+        for (body,) in bodies:
+            try:
+                messages += decode(listener.topic, body)
+            except Exception as error:
+                # That this thread goes on is what counts.
+                _log.warning(
+                    "a message on %r cannot be read; passed over: %s",
+                    listener.topic,
+                    type(error).__name__,
+                )
         if messages:
             self._loop.call_soon_threadsafe(listener.deliver, messages)

@@ -1,0 +1,53 @@
+"""What arrives on a channel is anybody's bytes: held against what it must be."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from jobqueue.states import TERMINAL, EventType, JobState
+from jobqueue.storage.base import CancelRequested, Reply, StorageEvent
+
+_LAST_MS: Final = 253_402_300_799_999
+"""The end of the year 9999, behind which there is no datetime."""
+
+
+class MalformedMessage(ValueError):
+    """A message that nobody of ours has sent."""
+
+
+def reply(id: Any, state: Any, value: Any) -> Reply:
+    """A reply.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if type(id) is str and (value is None or type(value) is bytes):
+        ended = JobState(state)
+        if ended in TERMINAL:
+            return Reply(id, ended, value)
+    raise MalformedMessage("no reply")
+
+
+def storage_event(
+    type_: Any, id: Any, name: Any, at_ms: Any, attempt: Any, worker: Any
+) -> StorageEvent:
+    """An event.
+
+    Raises:
+        ValueError: It is none.
+    """
+    numbers = type(at_ms) is int and type(attempt) is int and 0 <= at_ms <= _LAST_MS
+    if numbers and type(id) is type(name) is type(worker) is str:
+        return StorageEvent(EventType(type_), id, name, at_ms, attempt, worker)
+    raise MalformedMessage("no event")
+
+
+def cancel_requested(id: Any) -> CancelRequested:
+    """A request to stop a job.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if type(id) is str:
+        return CancelRequested(id)
+    raise MalformedMessage("no request to stop a job")
