@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,7 +12,7 @@ import pytest
 
 from jobqueue.errors import StorageUnavailable
 from jobqueue.states import CancelResult
-from jobqueue.storage.base import Claim, ClaimRequest
+from jobqueue.storage.base import CONTROL, Claim, ClaimRequest
 from jobqueue.storage.redis import RedisStorage
 from jobqueue.storage.redis.keys import QueueKeys
 from jobqueue.storage.redis.scripts import load, scripts_folder
@@ -39,6 +40,7 @@ from tests.support.jobs import (
     settle,
     snoozed,
 )
+from tests.support.listening import listening as hearing
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.storages("redis")
@@ -401,3 +403,15 @@ async def test_other_fates_of_a_command(backend: RedisBackend, fate: Fate | Dela
             assert await result(storage, "a") is not None
             assert proxy.calls.count("enqueue") == (1 if isinstance(fate, Delayed) else 2)
         await wait_until(lambda: not proxy.open_connections, what="connections are closed")
+
+
+async def test_a_subscription_comes_back_as_soon_after_the_tenth_cut_as_after_the_first(
+    backend: RedisBackend,
+) -> None:
+    async with Proxy(backend.url) as proxy, RedisStorage(proxy.url) as storage:
+        async with hearing(storage, CONTROL) as inbox:
+            started = time.monotonic()
+            for cuts in range(1, 11):
+                await proxy.cut_all()
+                await wait_until(lambda n=cuts: inbox.gaps == n, what=f"gap {cuts} is noticed")
+        assert time.monotonic() - started < 5
