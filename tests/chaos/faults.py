@@ -8,7 +8,9 @@ them. What is not counted happens again and again while there is work.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
@@ -50,6 +52,12 @@ async def freeze_workers(stage: Stage, dice: random.Random) -> None:
     await asyncio.sleep(dice.uniform(0.2, 0.5) * stage.size.lease)
 
 
+async def kill_producer(stage: Stage, dice: random.Random) -> None:
+    """SIGKILL a producer; its successor enqueues the same ids, those that are stored once more."""
+    stage.fleet.kill_producer(dice.randrange(len(stage.fleet.producers)))
+    stage.happened("producers killed")
+
+
 # -- the server ------------------------------------------------------------------------------------
 
 
@@ -61,6 +69,16 @@ async def restart_server(stage: Stage, dice: random.Random) -> None:
     await asyncio.to_thread(stage.server.start)
     stage.pen.note("server_up")
     stage.happened("server killed")
+
+
+async def freeze_server(stage: Stage, dice: random.Random) -> None:
+    """SIGSTOP the server, for up to two leases."""
+    os.kill(stage.server.pid, signal.SIGSTOP)
+    try:
+        await asyncio.sleep(dice.uniform(0.2, 2.0) * stage.size.lease)
+    finally:
+        os.kill(stage.server.pid, signal.SIGCONT)
+    stage.happened("server frozen")
 
 
 async def kill_connections(stage: Stage, dice: random.Random) -> None:
@@ -102,7 +120,9 @@ async def run_out_of_memory(stage: Stage, dice: random.Random) -> None:
 ALL = (
     kill_worker,
     freeze_workers,
+    kill_producer,
     restart_server,
+    freeze_server,
     kill_connections,
     kill_pubsub,
     flush_scripts,

@@ -37,6 +37,7 @@ class Fleet:
         self._orders: Orders | None = None
         self.workers: list[subprocess.Popen[bytes]] = []
         self.producers: list[subprocess.Popen[bytes]] = []
+        self._producing: list[tuple[str, Orders]] = []
 
     # -- starting --------------------------------------------------------------------------------
 
@@ -57,6 +58,7 @@ class Fleet:
         process = self._start(program, orders)
         self._meant_to_end.add(process.pid)
         self.producers.append(process)
+        self._producing.append((program, orders))
 
     def _start(self, program: str, orders: Orders) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "tests.chaos.programs", program, orders.dumps()]
@@ -85,6 +87,14 @@ class Fleet:
         self._pen.note("killed", process.pid)
         self._frozen.discard(process.pid)
         self.workers[number] = self._start("work", self._orders)
+
+    def kill_producer(self, number: int) -> None:
+        """SIGKILL a producer, and start another one that has the same jobs, from the first on."""
+        process = self.producers[number]
+        process.kill()
+        process.wait()
+        self.producers[number] = self._start(*self._producing[number])
+        self._meant_to_end.add(self.producers[number].pid)
 
     def freeze(self, number: int) -> None:
         """SIGSTOP a worker."""
