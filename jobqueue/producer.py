@@ -39,10 +39,7 @@ from jobqueue.views import job_info, local_event, result_of
 R = TypeVar("R")
 
 GROUP: Final = 64
-"""Concurrent enqueues that share a round trip at most."""
-IN_FLIGHT: Final = 2
-"""Groups that are on their way at a time: the storage stores one while this process handles the
-answers of the other."""
+"""Concurrent enqueues that share a round trip at most, where two groups are under way at a time."""
 
 
 class Producer:
@@ -109,7 +106,9 @@ class Producer:
             if self._loop is None:
                 await self.storage.open()
                 self._replies = Replies(self.storage, self.queue)
-                self._batcher = Batcher[NewJob, Enqueued](self._send, _size_of, GROUP, IN_FLIGHT)
+                in_flight = self.storage.in_flight
+                most = MAX_BATCH if in_flight == 1 else GROUP
+                self._batcher = Batcher[NewJob, Enqueued](self._send, _size_of, most, in_flight)
                 self._loop = asyncio.get_running_loop()
 
     def _leave_dead_loop(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -227,13 +226,13 @@ class Producer:
         return await self.storage.enqueue(self.queue, jobs)
 
     async def _send_all(self, jobs: list[NewJob]) -> list[Enqueued]:
-        """Send batches in order, the next one while the storage stores the last one."""
+        """Send batches in order, as many at a time as the storage likes."""
         answers: list[Enqueued] = []
         under_way: deque[asyncio.Task[list[Enqueued]]] = deque()
         try:
             for batch in batches(jobs, _size_of, MAX_BATCH):
                 under_way.append(asyncio.create_task(self._send(batch)))
-                if len(under_way) == IN_FLIGHT:
+                if len(under_way) == self.storage.in_flight:
                     answers += await under_way.popleft()
             while under_way:
                 answers += await under_way.popleft()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from math import ceil
 from typing import Final
 
 from jobqueue.backoff import Outage
@@ -58,7 +59,7 @@ class Claimer:
         self._claiming = False
         self._stopping = False
         # Half of the slots at a time: while this half runs, the storage hands out the other.
-        self._most = min(MAX_BATCH, (slots.free + 1) // 2)
+        self._most = min(MAX_BATCH, ceil(slots.free / storage.in_flight))
         self.outage = Outage()
 
     def start(self) -> None:

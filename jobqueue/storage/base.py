@@ -28,7 +28,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import ClassVar, Final, NamedTuple, Protocol, TypeAlias
 
 from jobqueue.outcome import Outcome
 from jobqueue.states import CancelResult, EnqueueStatus, EventType, JobState, TtlResult
@@ -241,7 +241,14 @@ class Storage(ABC):
     """A place for jobs. May be shared by many queues; the last :meth:`close` closes it.
 
     One object serves one event loop at a time. :meth:`twin` gives another one for another loop.
+
+    Attributes:
+        in_flight: Batches that callers should keep on their way. Two smaller ones where the storage
+            works on one while this process handles the answers of the other; one large one where
+            each costs a transaction.
     """
+
+    in_flight: ClassVar[int] = 1
 
     def __init__(self) -> None:
         self._open_count = _OpenCount()

@@ -144,13 +144,13 @@ async def test_jobs_of_a_stopped_worker_go_back_to_the_head(
 
 
 async def test_many_jobs_of_one_call_keep_their_order(make_queue: MakeQueue) -> None:
-    queue = make_queue(concurrency=1)
+    queue = make_queue(concurrency=500)
     runs = _record(queue)
     specs = [JobSpec("task", options=JobOptions(id=f"{n}")) for n in range(1_700)]
     assert [receipt.id for receipt in await queue.enqueue_many(specs)] == [
         f"{n}" for n in range(1_700)
     ]
-    async with queue.worker(concurrency=1):
+    async with queue.worker():
         await until_counted(queue, completed=1_700)
     assert runs == [f"{n}" for n in range(1_700)]
 

@@ -57,6 +57,8 @@ class RedisStorage(Storage):
         ConfigurationError: The URL is malformed.
     """
 
+    in_flight = 2
+
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
         super().__init__()
         connection_settings(url)  # so that a malformed one is found out now
