@@ -8,6 +8,7 @@ them. What is not counted happens again and again while there is work.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 import signal
@@ -172,13 +173,18 @@ def in_a_row(fault: Fault) -> Plan:
     return plan
 
 
-def while_busy(fault: Fault, every: float = 0.0) -> Plan:
-    """A fault again and again while there is work, with so many seconds in between."""
+def while_busy(fault: Fault, every: float = 0.0, most: float = math.inf) -> Plan:
+    """A fault again and again while there is work, with so many seconds in between.
+
+    On a machine that is too busy to get anything done in between, ``most`` faults a job are enough.
+    """
 
     async def plan(stage: Stage) -> None:
         dice = stage.dice("faults")
-        while stage.is_busy:
+        left = most * stage.size.jobs
+        while stage.is_busy and left > 0:
             await fault(stage, dice)
             await asyncio.sleep(every)
+            left -= 1
 
     return plan

@@ -198,7 +198,7 @@ SCENARIOS: Final = {
             name="S5",
             title="all connections killed every 5 ms",
             jobs=20_000,
-            plan=while_busy(faults.kill_connections, 0.005),
+            plan=while_busy(faults.kill_connections, 0.005, most=2),
             cuts=True,
         ),
         Scenario(
