@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, cast
 
 from redis import exceptions as redis_errors
@@ -94,7 +94,7 @@ class Commands:
                 try:
                     (answer,) = await self._send(command)
                     if isinstance(answer, redis_errors.NoScriptError):
-                        _, answer = await self._send(load_script(name), command)
+                        answer = await reloaded(self._send, name, command)
                 except RETRYABLE:
                     if delay is None:
                         raise
@@ -136,6 +136,19 @@ def load_script(name: str) -> Command:
     """The command that makes a script known. EVAL would do, but Valkey drops scripts that came by
     EVAL when it has many of them."""
     return ("SCRIPT", "LOAD", load(name).source)
+
+
+async def reloaded(send: Callable[..., Awaitable[list[Any]]], name: str, command: Command) -> Any:
+    """Make a forgotten script known, and run it: the answer, which may be an error.
+
+    It may be forgotten again in between. What is sent in one write need not be served in one go:
+    the server reads a long command in pieces, and serves others meanwhile.
+    """
+    while True:
+        loaded, answer = await send(load_script(name), command)
+        if not isinstance(answer, redis_errors.NoScriptError):
+            return answer
+        unwrap(loaded)
 
 
 def unwrap(answer: Any) -> Any:
@@ -181,8 +194,7 @@ class Blocker:
                 answer = await self._wait_and_claim(keys, worker, command, block_ms)
             if isinstance(answer, redis_errors.NoScriptError):
                 # Whatever BLMOVE moved waits in the inbox, where the script looks first.
-                again = (load_script("claim"), command)
-                _, answer = await self._link.execute(again, self._commands.timeout)
+                answer = await reloaded(self._send, "claim", command)
             return unwrap(answer)
 
     async def _wait_and_claim(
@@ -207,6 +219,9 @@ class Blocker:
             _, _, jobs = answer
             return answer if jobs else moved
         return answer
+
+    async def _send(self, *commands: Command) -> list[Any]:
+        return await self._link.execute(commands, self._commands.timeout)
 
     async def unblock(self) -> None:
         """End a wait that is under way on the server."""
