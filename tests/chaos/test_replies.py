@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
 
+from jobqueue import Job, Queue
 from jobqueue.errors import StorageUnavailable
 from jobqueue.states import CancelResult
 from jobqueue.storage.base import CONTROL, Claim, ClaimRequest
 from jobqueue.storage.redis import RedisStorage
 from jobqueue.storage.redis.keys import QueueKeys
 from jobqueue.storage.redis.scripts import load, scripts_folder
-from tests.chaos.proxy import Delayed, Fate, FirstCalls, Proxy, drop_replies
+from tests.chaos.proxy import Call, Delayed, Fate, FirstCalls, Proxy, drop_replies, forward
 from tests.support.backends import RedisBackend
 from tests.support.clock import START_MS, ManualClock
 from tests.support.jobs import (
@@ -356,7 +359,7 @@ async def _run(backend: RedisBackend, case: Case, times: int) -> tuple[Any, Any,
                 answer = await case.act(stage)
                 # A claim that is repeated does not wait again.
                 assert rule.left == (times - 1 if case.drop and times else 0)
-                proxy.rule = lambda call: Fate.FORWARD
+                proxy.rule = forward
                 backend.admin.publish("jq:end", "end")
                 return answer, _keys(backend), _messages(heard)
 
@@ -388,6 +391,51 @@ def _keys(backend: RedisBackend) -> dict[bytes, Any]:
         key: (readers[admin.type(key)](key), round(admin.pttl(key) / 60_000))
         for key in admin.keys("*")
     }
+
+
+# -- all of it at once -----------------------------------------------------------------------------
+
+
+class Unreliable:
+    """A rule under which every few commands are lost, or their replies, never three in a row."""
+
+    def __init__(self, seed: int) -> None:
+        self._dice = random.Random(seed)
+        self._in_a_row = 0
+        self.lost = 0
+
+    def __call__(self, call: Call) -> Fate:
+        is_ours = call.name.islower() or call.name == "BLMOVE"
+        if not is_ours or self._in_a_row >= 2 or self._dice.random() > 0.2:
+            self._in_a_row = 0 if is_ours else self._in_a_row
+            return Fate.FORWARD
+        self._in_a_row += 1
+        self.lost += 1
+        return self._dice.choice((Fate.CUT, Fate.DROP_REPLY, Fate.DROP_REPLY))
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_calls_through_an_unreliable_network_run_once_and_are_answered(
+    backend: RedisBackend, seed: int
+) -> None:
+    runs: Counter[int] = Counter()
+
+    async def double(job: Job) -> int:
+        runs[job.payload] += 1
+        return 2 * job.payload
+
+    async with Proxy(backend.url) as proxy, Queue("q", proxy.url) as queue:
+        queue.handler("double")(double)
+        async with queue.worker(concurrency=8):
+            await queue.enqueue_and_wait("double", -1)
+            proxy.rule = rule = Unreliable(seed)
+            for start in range(0, 200, 20):
+                numbers = range(start, start + 20)
+                calls = (queue.enqueue_and_wait("double", n) for n in numbers)
+                assert await asyncio.gather(*calls) == [2 * n for n in numbers]
+            proxy.rule = forward
+    assert rule.lost > 5
+    assert set(runs.values()) == {1}
 
 
 # -- the proxy itself ------------------------------------------------------------------------------
