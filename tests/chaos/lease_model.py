@@ -447,6 +447,7 @@ def search(rules: Rules) -> Searched:
     model = Model(rules)
     first = _rename(model.first())
     numbers: dict[State, int] = {first: 0}
+    known: dict[State, int] = {}  # by their names before they are renamed, which takes long
     came_from: list[tuple[int, str]] = [(-1, "")]
     depths = [0]
     waiting = deque([first])
@@ -462,15 +463,18 @@ def search(rules: Rules) -> Searched:
                 goals.append(number)
             for name, after, is_fault in model.steps(state):
                 steps += 1
-                renamed = _rename(after)
-                if state.job.state in TERMINAL and renamed.job.state != state.job.state:
-                    raise Broken(f"{name}: a job that has ended is {renamed.job.state}")
-                to = numbers.get(renamed)
+                if state.job.state in TERMINAL and after.job.state != state.job.state:
+                    raise Broken(f"{name}: a job that has ended is {after.job.state}")
+                to = known.get(after)
                 if to is None:
-                    to = numbers[renamed] = len(numbers)
-                    came_from.append((number, name))
-                    depths.append(depths[number] + 1)
-                    waiting.append(renamed)
+                    renamed = _rename(after)
+                    to = numbers.get(renamed)
+                    if to is None:
+                        to = numbers[renamed] = len(numbers)
+                        came_from.append((number, name))
+                        depths.append(depths[number] + 1)
+                        waiting.append(renamed)
+                    known[after] = to
                 if not is_fault:
                     helpful.append((to, number))
         except Broken as error:
