@@ -56,7 +56,8 @@ def _open_files() -> list[str]:
             found.append(os.readlink(entry).partition(":[")[0])
         except OSError:
             continue  # the one that lists them
-    return found
+    # A loop of uvloop keeps one from its first connection on, for when no descriptor is left.
+    return [name for name in found if name != os.devnull]
 
 
 def _clients(backend: Backend) -> set[str]:
