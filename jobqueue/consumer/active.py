@@ -135,14 +135,15 @@ class ActiveJobs:
         return [active for active in self if active.claim.id == id]
 
     def to_renew(self) -> list[Held]:
-        """The leases to extend now, one for an id. Also called from the lease keeper's thread."""
+        """The leases to extend now, one for an id: of jobs that run, and of those whose outcome the
+        storage has not confirmed yet. Also called from the lease keeper's thread."""
         now = time.monotonic()
         return [
             Held(active.claim.id, active.claim.fence)
             for active in self
-            if not active.settled
+            if self._newest.get(active.claim.id) is active
             and active.interruption is not Interruption.LEASE_LOST
-            and (active.renew_until is None or now < active.renew_until)
+            and (active.settled or active.renew_until is None or now < active.renew_until)
         ]
 
 

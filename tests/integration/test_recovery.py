@@ -279,6 +279,33 @@ async def test_a_handler_that_blocks_the_loop_keeps_its_job(make_queue: MakeQueu
     assert await counted(queue) == {"completed": 1}
 
 
+async def test_an_outcome_that_cannot_be_stored_yet_keeps_its_lease(
+    make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, other = make_queue(lease=0.5), make_queue(lease=0.5)
+    runs: list[int] = []
+    finish, refused_until = queue.storage.finish, time.monotonic() + 1.5
+
+    async def refused_for_a_while(*arguments: Any) -> list[bool]:
+        if time.monotonic() < refused_until:
+            raise StorageUnavailable("as in an outage, though heartbeats come through")
+        return await finish(*arguments)
+
+    async def task(job: Job) -> int:
+        runs.append(job.attempt)
+        return job.attempt
+
+    monkeypatch.setattr(queue.storage, "finish", refused_for_a_while)
+    for each in (queue, other):
+        each.handler("task")(task)
+    async with queue.worker():
+        receipt = await queue.enqueue("task")
+        await wait_until(lambda: runs)
+        async with other.worker():
+            assert await receipt.result(10) == 1
+    assert runs == [1]
+
+
 async def test_a_worker_whose_lease_was_lost_has_no_say_any_more(make_queue: MakeQueue) -> None:
     queue = make_queue(lease=0.5, grace=0)
     ends: list[str] = []
