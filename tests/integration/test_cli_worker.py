@@ -297,7 +297,7 @@ async def test_the_process_ends_whatever_its_handlers_do(
     started = time.monotonic()
     done = await worker.done()
     assert done.code == code, done.err
-    assert time.monotonic() - started < 0.2 + BEYOND_GRACE + 1.5
+    assert time.monotonic() - started < 0.2 + BEYOND_GRACE + 4
     # The thread of a sync handler does not hold the process up.
     assert ("leaving" in done.err) == (job != "stick")
     assert "Traceback" not in done.err

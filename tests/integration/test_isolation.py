@@ -217,7 +217,7 @@ async def test_several_queues_stop_within_one_grace_period(
             await queue.enqueue("task")
             await until_counted(queue, running=1)
         started = time.monotonic()
-    assert 0.5 <= time.monotonic() - started < 1.5
+    assert 0.5 <= time.monotonic() - started < 5
     for queue in queues:
         assert await counted(queue) == {"queued": 1}
 

@@ -421,7 +421,7 @@ async def test_each_policy_of_a_call(queue: Queue, policy: Backoff, waits: list[
     async with queue.worker():
         await queue.enqueue_and_wait("task", retry=policy, wait=5)
     for took, least in zip(flaky.waits, waits, strict=True):
-        assert least - 0.005 <= took < least + 0.5
+        assert least - 0.005 <= took < least + 0.9
 
 
 async def test_the_closest_policy_counts(make_queue: MakeQueue) -> None:
