@@ -34,7 +34,8 @@ from tests.support.jobs import enqueue, new_job
 from tests.support.wait import wait_until
 
 STOP_SLACK = 2.0
-"""Seconds beyond the grace period that a stop may take: one is promised, one is for a busy machine."""
+"""Seconds beyond the grace period that a stop may take: one is promised, and one is for a busy
+machine."""
 
 
 SPEC = encode_spec(b"\xc0", "msgpack", NO_OPTIONS)
