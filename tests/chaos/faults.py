@@ -12,6 +12,7 @@ import math
 import os
 import random
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
@@ -174,7 +175,7 @@ def in_a_row(fault: Fault) -> Plan:
 
 
 def while_busy(fault: Fault, every: float = 0.0, most: float = math.inf) -> Plan:
-    """A fault again and again while there is work, with so many seconds in between.
+    """A fault again and again while there is work, so many seconds from one to the next.
 
     On a machine that is too busy to get anything done in between, ``most`` faults a job are enough.
     """
@@ -182,9 +183,12 @@ def while_busy(fault: Fault, every: float = 0.0, most: float = math.inf) -> Plan
     async def plan(stage: Stage) -> None:
         dice = stage.dice("faults")
         left = most * stage.size.jobs
+        due = time.monotonic()
         while stage.is_busy and left > 0:
             await fault(stage, dice)
-            await asyncio.sleep(every)
+            # What the driver is late with is made up for, one at most.
+            due = max(due, time.monotonic() - every) + every
+            await asyncio.sleep(due - time.monotonic())
             left -= 1
 
     return plan
