@@ -66,7 +66,8 @@ def _faults_of(admin: Any, queue: _Queue, exempt: list[re.Pattern[bytes]]) -> It
             continue
         state = admin.hget(key, "state")
         if state is None:
-            yield f"{key!r} is a job without a state"
+            if admin.exists(key):  # and has not just expired
+                yield f"{key!r} is a job without a state"
             continue
         states[name.removeprefix(b"job:")] = JobState(state.decode())
         if lives_for_ever == (state.decode() in TERMINAL):
