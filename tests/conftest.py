@@ -17,6 +17,8 @@ from tests.support.backends import Backend, BackendEntry, MakeStorage, entries
 from tests.support.clock import ManualClock
 from tests.support.servers import NoServerFound, ServerNotStarted, ServerPool
 
+pytest.register_assert_rewrite("tests.integration.census")  # which others import too
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(

@@ -13,8 +13,6 @@ from tests.integration.ledger import Ledger
 from tests.integration.programs import MakeQueue
 from tests.support.backends import Backend
 
-pytest.register_assert_rewrite("tests.integration.census")
-
 
 @pytest.fixture
 async def make_queue(backend: Backend) -> AsyncIterator[MakeQueue]:
