@@ -1,6 +1,6 @@
 """The benchmark suite. ``README.md`` says what is measured and how.
 
-make bench          # everything, in rounds; hours
+make bench          # everything, in rounds; 45 minutes
 make bench-quick    # the main peers, two minutes
 make bench ARGS="--only drain --peers bullmq,streaq --rounds 3"
 """

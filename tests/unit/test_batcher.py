@@ -236,3 +236,31 @@ async def test_what_is_put_in_while_a_batch_ends_is_sent() -> None:
     async with asyncio.timeout(5):
         while gate.sent != [[1], [2], [3]]:
             await asyncio.sleep(0)
+
+
+async def test_a_lone_question_is_sent_in_the_task_that_asks() -> None:
+    senders: list[object] = []
+
+    async def send(items: list[int]) -> list[int]:
+        senders.append(asyncio.current_task())
+        await asyncio.sleep(0)
+        return items
+
+    batcher = make(send)
+    assert await batcher.ask(1) == 1
+    assert senders == [asyncio.current_task()]
+
+
+async def test_questions_asked_meanwhile_go_together_and_flushed_waits_for_all() -> None:
+    send = Sender()
+    send.gate.clear()
+    batcher = make(send)
+    tasks = [asyncio.create_task(batcher.ask(n)) for n in range(3)]
+    await asyncio.sleep(0)
+    flushed = asyncio.create_task(batcher.flushed())
+    await asyncio.sleep(0)
+    assert not flushed.done()
+    send.gate.set()
+    await flushed
+    assert await asyncio.gather(*tasks) == [0, 2, 4]
+    assert send.sent == [[0], [1, 2]]
