@@ -3,10 +3,9 @@
 -- KEYS
 --   job                 prefix of the job hashes
 --   delayed             zset    scheduled and retrying ids by due time
---   counts              hash    exact numbers of what waits, and the fence counter
+--   counts              hash    numbers: what waits, the fence counter, until when events are heard
 --   finished_cancelled  zset    cancelled ids by expiry
 --   stale               set     ids with a pointer in the list that no longer counts
---   listeners           zset    who hears events, by the time until which
 --   events              channel
 --   control             channel on which workers hear of cancel requests
 --   reply               prefix of the reply channels
@@ -23,14 +22,13 @@
 -- include: clock counts attempt events replies finished pieces
 -- flags: allow-oom
 local job, delayed, counts, finished_cancelled = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local stale, listeners, events_channel, control = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
-local reply_prefix = KEYS[9]
+local stale, events_channel, control, reply_prefix = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local now = now_ms(ARGV[1])
 local default_ttl_ms, value, inline_bytes = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local answers, requested, entries, reply_batches = {}, {}, {}, {}
 local longest = 0
 local changes = { queued = 0, scheduled = 0, retrying = 0 }
-local events = events_begin(listeners, now)
+local events = events_begin(counts, now)
 
 local function end_waiting(id, key, found)
   local state, ttl_ms = found[1], tonumber(found[2] or default_ttl_ms)

@@ -8,10 +8,9 @@
 --   delayed    zset    scheduled and retrying ids by due time
 --   leases     zset    running ids by deadline
 --   workers    zset    workers by the time until which they count as alive
---   claimed    string  token, first fence and ids of this worker's last claim
+--   claimed    hash    token, first fence and ids of the last claim of each worker
 --   stale      set     ids with a pointer in the list that no longer counts
---   counts     hash    exact numbers of what waits, and the fence counter
---   listeners  zset    who hears events, by the time until which
+--   counts     hash    numbers: what waits, the fence counter, until when events are heard
 --   events     channel
 -- ARGV
 --   1  injected time in ms, or ''
@@ -29,7 +28,7 @@
 -- flags: allow-oom
 local job, ready, inbox, delayed, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local workers, claimed, stale, counts = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
-local listeners, events_channel = KEYS[10], KEYS[11]
+local events_channel = KEYS[10]
 local now = now_ms(ARGV[1])
 local now_text = text(now)
 local worker, wanted, lease_ms = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[5])
@@ -37,7 +36,7 @@ local deadline = text(now + lease_ms)
 local max_bytes = tonumber(ARGV[6])
 local POINTERS_AT_MOST = 2000
 local PROMOTED_AT_MOST = 500
-local token = cmsgpack.pack(ARGV[4])
+local token = ARGV[4] .. ' '
 
 redis.call('ZADD', workers, deadline, worker)
 
@@ -55,8 +54,9 @@ local function reply_of(id, found, fence, attempt)
 end
 
 -- The worker did not hear the answer to its last claim: give it what it still holds.
-if redis.call('GETRANGE', claimed, 0, #token - 1) == token then
-  local first, ids = unpack(cmsgpack.unpack(string.sub(redis.call('GET', claimed), #token + 1)))
+local last = redis.call('HGET', claimed, worker)
+if last and string.sub(last, 1, #token) == token then
+  local first, ids = unpack(cmsgpack.unpack(string.sub(last, #token + 1)))
   local jobs = {}
   for i, id in ipairs(ids) do
     local found = read(id)
@@ -75,19 +75,22 @@ end
 
 local ids, rows, taken, size, looked = {}, {}, {}, 0, 0
 
--- Take from one list, head first, until there is enough; what is looked at leaves the list.
+-- Take from one list, head first, until there is enough; what is looked at leaves the list, but
+-- what would be too much goes back.
 local function take(list)
   while #ids < wanted and size < max_bytes and looked < POINTERS_AT_MOST do
     local asked = wanted - #ids
-    local pointers = redis.call('LRANGE', list, 0, asked - 1)
-    if #pointers == 0 then
+    local pointers = redis.call('LPOP', list, text(asked))
+    if not pointers then
       return
     end
-    local used = 0
-    for _, id in ipairs(pointers) do
+    for at, id in ipairs(pointers) do
       local found = id ~= '' and read(id) or {}
       if found[1] == 'queued' and not taken[id] then
         if #ids > 0 and size + #found[2] > max_bytes then
+          for left = #pointers, at, -1 do
+            redis.call('LPUSH', list, pointers[left])
+          end
           size = max_bytes
           break
         end
@@ -96,10 +99,8 @@ local function take(list)
       elseif id ~= '' then
         redis.call('SREM', stale, id)
       end
-      used = used + 1
     end
-    looked = looked + used
-    redis.call('LTRIM', list, used, -1)
+    looked = looked + #pointers
     if #pointers < asked then
       return
     end
@@ -114,7 +115,7 @@ if #ids == 0 then
 end
 
 local first = redis.call('HINCRBY', counts, 'fence', #ids) - #ids + 1
-local events = events_begin(listeners, now)
+local events = events_begin(counts, now)
 local jobs, deadlines = {}, {}
 for i, id in ipairs(ids) do
   local found, fence = rows[i], first + i - 1
@@ -132,7 +133,7 @@ for i, id in ipairs(ids) do
   events_add(events, 'started', id, found[3], now, attempt, worker)
 end
 redis.call('ZADD', leases, unpack(deadlines))
-redis.call('SET', claimed, token .. cmsgpack.pack({ first, ids }), 'PX', 2 * lease_ms)
+redis.call('HSET', claimed, worker, token .. cmsgpack.pack({ first, ids }))
 count(counts, { queued = -#ids })
 events_publish(events_channel, events)
 return { due_in, 0, jobs }

@@ -1,7 +1,7 @@
 -- counts: the exact number of jobs in each state.
 --
 -- KEYS
---   counts              hash    exact numbers of what waits, and the fence counter
+--   counts              hash    numbers: what waits, the fence counter, until when events are heard
 --   leases              zset    running ids by deadline
 --   finished_completed  zset    ended ids by expiry, for each terminal state
 --   finished_failed     zset

@@ -4,10 +4,9 @@
 --   job                 prefix of the job hashes
 --   ready               list    ids waiting, head first
 --   delayed             zset    scheduled and retrying ids by due time
---   counts              hash    exact numbers of what waits, and the fence counter
+--   counts              hash    numbers: what waits, the fence counter, until when events are heard
 --   finished_cancelled  zset    cancelled ids by expiry
 --   stale               set     ids with a pointer in the list that no longer counts
---   listeners           zset    who hears events, by the time until which
 --   events              channel
 -- ARGV
 --   1      injected time in ms, or ''
@@ -20,15 +19,14 @@
 --   enqueued
 -- include: clock counts events replies delayed pieces
 local job, ready, delayed, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local finished_cancelled, stale, listeners, events_channel = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local finished_cancelled, stale, events_channel = KEYS[5], KEYS[6], KEYS[7]
 local now = now_ms(ARGV[1])
 local now_text = text(now)
 local inline_bytes = tonumber(ARGV[2])
 
 local answers, pointers, due_entries = {}, {}, {}
 local changes = { queued = 0, scheduled = 0 }
-local events = events_begin(listeners, now)
-local some_are_stale = redis.call('EXISTS', stale) == 1
+local events = events_begin(counts, now)
 
 local STORED = {
   queued = { 'queued', 'queued', false }, scheduled = { 'queued', 'scheduled', false },
@@ -40,7 +38,7 @@ end
 
 local function store(key, new)
   local id, name, spec, delay_ms, due_ms, ttl_ms, request, reply_to = unpack(new)
-  if some_are_stale and redis.call('SREM', stale, id) == 1 then
+  if request ~= '' and redis.call('SREM', stale, id) == 1 then
     -- The pointer of a cancelled predecessor would give this job a place ahead of its turn.
     redis.call('LREM', ready, 1, id)
   end

@@ -5,11 +5,10 @@
 --   ready               list    ids waiting, head first
 --   delayed             zset    scheduled and retrying ids by due time
 --   leases              zset    running ids by deadline
---   counts              hash    exact numbers of what waits, and the fence counter
+--   counts              hash    numbers: what waits, the fence counter, until when events are heard
 --   finished_completed  zset    ended ids by expiry, for each terminal state
 --   finished_failed     zset
 --   finished_cancelled  zset
---   listeners           zset    who hears events, by the time until which
 --   events              channel
 --   reply               prefix of the reply channels
 -- ARGV
@@ -26,7 +25,7 @@
 -- flags: allow-oom
 local job, ready, delayed, leases, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local finished = { completed = KEYS[6], failed = KEYS[7], cancelled = KEYS[8] }
-local listeners, events_channel, reply_prefix = KEYS[9], KEYS[10], KEYS[11]
+local events_channel, reply_prefix = KEYS[9], KEYS[10]
 local now = now_ms(ARGV[1])
 local now_text = text(now)
 local worker, inline_bytes = ARGV[2], tonumber(ARGV[3])
@@ -37,7 +36,7 @@ local longest = { completed = 0, failed = 0, cancelled = 0 }
 local changes = { queued = 0, scheduled = 0, retrying = 0 }
 local reply_batches = {}
 local kept_for = {}
-local events = events_begin(listeners, now)
+local events = events_begin(counts, now)
 
 local function finish(id, key, state, value, ttl_ms, addresses)
   local kept = kept_for[ttl_ms]
@@ -48,6 +47,10 @@ local function finish(id, key, state, value, ttl_ms, addresses)
     }
     kept_for[ttl_ms] = kept
   end
+  if addresses then
+    redis.call('HSET', key, 'reply_to', '')
+    replies_add(reply_batches, reply_prefix, addresses, id, state, value, inline_bytes)
+  end
   redis.call(
     'HSET', key, 'state', state, 'finished_ms', now_text, 'kept_ms', kept.ms,
     pieces('value', value)
@@ -56,10 +59,6 @@ local function finish(id, key, state, value, ttl_ms, addresses)
   local entries = ended[state]
   entries[#entries + 1], entries[#entries + 2] = kept.until_ms, id
   longest[state] = math.max(longest[state], ttl_ms)
-  if addresses then
-    redis.call('HDEL', key, 'reply_to')
-    replies_add(reply_batches, reply_prefix, addresses, id, state, value, inline_bytes)
-  end
 end
 
 local function give_back(id, key, state, value, delay_ms)

@@ -3,7 +3,7 @@
 -- KEYS
 --   ready    list    ids waiting, head first
 --   inbox    list    ids handed to this worker and not yet leased
---   claimed  string  its last claim
+--   claimed  hash    the last claim of each worker
 --   workers  zset    workers by the time until which they count as alive
 -- ARGV
 --   1  injected time in ms, or ''
@@ -30,7 +30,8 @@ for i = #ids, 1, -1 do
     redis.call('LPUSH', ready, ids[i])
   end
 end
-redis.call('DEL', inbox, claimed)
+redis.call('DEL', inbox)
+redis.call('HDEL', claimed, ARGV[2])
 if forget then
   redis.call('ZREM', workers, ARGV[2])
 end

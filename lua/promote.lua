@@ -4,7 +4,7 @@
 --   job      prefix of the job hashes
 --   delayed  zset    scheduled and retrying ids by due time
 --   ready    list    ids waiting, head first
---   counts   hash    exact numbers of what waits, and the fence counter
+--   counts   hash    numbers: what waits, the fence counter, until when events are heard
 -- ARGV
 --   1  injected time in ms, or ''
 --   2  jobs at most

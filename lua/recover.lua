@@ -4,8 +4,7 @@
 --   job        prefix of the job hashes
 --   leases     zset    running ids by deadline
 --   workers    zset    workers by the time until which they count as alive
---   counts     hash    exact numbers of what waits, and the fence counter
---   listeners  zset    who hears events, by the time until which
+--   counts     hash    numbers: what waits, the fence counter, until when events are heard
 --   events     channel
 -- ARGV
 --   1  injected time in ms, or ''
@@ -21,10 +20,10 @@
 -- include: clock attempt events pieces
 -- flags: allow-oom
 local job, leases, workers, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local listeners, events_channel = KEYS[5], KEYS[6]
+local events_channel = KEYS[5]
 local now = now_ms(ARGV[1])
 local reaper, lease_ms, max_bytes = ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[5])
-local events = events_begin(listeners, now)
+local events = events_begin(counts, now)
 local jobs, size = {}, 0
 
 local expired = redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, ARGV[3])

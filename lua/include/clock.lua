@@ -1,7 +1,7 @@
 -- text(number): a whole number as text. A number among the arguments of a command is printed anew
 -- each time, as a fraction might be, and that is slow.
 local function text(number)
-  return string.format('%.0f', number)
+  return string.format('%d', number)
 end
 
 -- now_ms(override): milliseconds since the epoch, by the server's clock unless a test injects its

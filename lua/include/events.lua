@@ -1,10 +1,8 @@
 -- Events are published as one message a call, and only while somebody listens.
--- events_begin(listeners, now) -> list or nil; events_add(...); events_publish(channel, list).
-local function events_begin(listeners, now)
-  if redis.call('ZCOUNT', listeners, now, '+inf') > 0 then
-    return {}
-  end
-  return nil
+-- events_begin(counts, now) -> list or nil; events_add(...); events_publish(channel, list).
+local function events_begin(counts, now)
+  local heard_until = redis.call('HGET', counts, 'heard_until')
+  return heard_until and tonumber(heard_until) > now and {} or nil
 end
 
 local function events_add(events, type, id, name, now, attempt, worker)

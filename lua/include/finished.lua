@@ -1,12 +1,15 @@
 -- finished_index(key, entries, longest_ms): enter ended jobs by the time at which they expire. The
--- index itself lives as long as its last entry. entries: score, id, score, id, ...
+-- index itself lives as long as its last entry, or a little longer, and so is not told each time.
+-- entries: score, id, score, id, ...
+local INDEX_LONGER_MS = 10000
+
 local function finished_index(key, entries, longest_ms)
   if #entries == 0 then
     return
   end
   redis.call('ZADD', key, unpack(entries))
   if redis.call('PTTL', key) < longest_ms then
-    redis.call('PEXPIRE', key, longest_ms)
+    redis.call('PEXPIRE', key, longest_ms + INDEX_LONGER_MS)
   end
 end
 

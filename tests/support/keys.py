@@ -17,7 +17,7 @@ from jobqueue.states import TERMINAL, JobState
 
 QUEUE_KEY: Final = re.compile(rb"\A(jq:\{[^{}]*\}:)(.*)\Z", re.DOTALL)
 FIXED: Final = re.compile(
-    rb"\A(ready|priority|delayed|leases|workers|counts|stale|listeners|finished:[a-z]+)\Z"
+    rb"\A(ready|priority|delayed|leases|workers|claimed|counts|stale|listeners|finished:[a-z]+)\Z"
 )
 
 
@@ -93,6 +93,10 @@ def _misplaced(admin: Any, queue: _Queue, states: dict[bytes, JobState]) -> Iter
         yield f"{queue.prefix!r}: delayed holds {delayed}, the states are {states}"
     if leases != by_state[JobState.RUNNING]:
         yield f"{queue.prefix!r}: leases holds {leases}, the states are {states}"
+    if gone := set(admin.hkeys(queue.key(b"claimed"))) - set(
+        admin.zrange(queue.key(b"workers"), 0, -1)
+    ):
+        yield f"{queue.prefix!r}: the last claims of workers that are gone: {gone}"
     numbers = Counter(states.values())
     for state in JobState:
         if state in TERMINAL:

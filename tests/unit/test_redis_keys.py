@@ -15,7 +15,7 @@ from tests.support.names import HOSTILE_NAMES, LOOKALIKES
 
 FIXED = sorted(
     {key for path in scripts_folder().glob("*.lua") for key in load(path.stem).keys}
-    - {"inbox", "claimed"}
+    - {"inbox"}
 )
 # Made of what keys are made of, so that a clash is likely where one is possible.
 PIECES = st.lists(
@@ -48,7 +48,7 @@ def _all_keys(queue: str, ids: list[str], workers: list[str]) -> list[bytes]:
     keys = QueueKeys(queue)
     return [
         *[keys.named(name) for name in FIXED],
-        *[keys.named(name, worker) for name in ("inbox", "claimed") for worker in workers],
+        *[keys.named("inbox", worker) for worker in workers],
         *[keys.job(id) for id in ids],
     ]
 

@@ -109,10 +109,10 @@ def test_keys_stand_in_the_order_of_the_header(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_each_key_of_a_header_is_one_that_python_names(name: str) -> None:
     keys = QueueKeys("q")
-    own = {b"jq:{q}:" + f"{each}:w".encode() for each in ("inbox", "claimed")}
+    own = b"jq:{q}:inbox:w"
     for each in load(name).keys:
         key = keys.named(each, "w")
-        assert key in own or not key.endswith(b":w"), f"{each} is no key of a queue"
+        assert key == own or not key.endswith(b":w"), f"{each} is no key of a queue"
 
 
 def test_a_key_is_described_alike_everywhere() -> None:

@@ -28,6 +28,7 @@ class QueueKeys:
             "leases": prefix + b"leases",
             "workers": prefix + b"workers",
             "counts": prefix + b"counts",
+            "claimed": prefix + b"claimed",
             "finished_completed": prefix + b"finished:completed",
             "finished_failed": prefix + b"finished:failed",
             "finished_cancelled": prefix + b"finished:cancelled",
@@ -38,7 +39,7 @@ class QueueKeys:
         }
 
     def named(self, name: str, worker: str = "") -> bytes:
-        """The key that a script's header calls ``name``; two of them belong to one worker."""
+        """The key that a script's header calls ``name``; the inbox belongs to one worker."""
         key = self._fixed.get(name)
         return key if key is not None else self._prefix + f"{name}:{worker}".encode()
 

@@ -1,17 +1,17 @@
 """One connection a process that hears all its topics.
 
-Written over a bare connection, not redis-py's PubSub, which reconnects without saying so: here
-every subscriber is told (with ``None``) that messages may have been missed.
+Not redis-py's PubSub, which reconnects without saying so: here every subscriber is told (with
+``None``) that messages may have been missed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import Callable
-from typing import Any, Final, cast
+from functools import partial
+from typing import Any, Final
 
 from redis import exceptions as redis_errors
 from redis.asyncio import Connection
@@ -19,8 +19,8 @@ from redis.asyncio import Connection
 from jobqueue.packing import unpack_raw
 from jobqueue.storage.base import CONTROL, EVENTS, Message, Sink
 from jobqueue.storage.messages import cancel_requested, reply, storage_event
-from jobqueue.storage.redis.errors import RETRYABLE, translated
-from jobqueue.storage.redis.links import disconnect
+from jobqueue.storage.redis.errors import translated
+from jobqueue.storage.redis.wire import Wire, open_wire
 
 logger = logging.getLogger("jobqueue")
 
@@ -54,17 +54,52 @@ class RedisSubscription:
         await self._listener.remove(self)
 
 
-class Listener:
-    """The process's subscriptions, and the task that reads their connection."""
+class _Feed(Wire):
+    """A wire on which messages come in."""
 
-    def __init__(self, make_connection: Callable[[], Connection], url: str) -> None:
-        self._make_connection = make_connection
+    def __init__(self, take: Callable[[list[Any]], None], connection: Connection) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._take = take
+        self._end: asyncio.Future[Exception] = self._loop.create_future()
+        self._heard_at = self._loop.time()
+        super().__init__(connection)
+
+    def hear(self, answer: Any) -> None:
+        if isinstance(answer, Exception):
+            self.fail(answer)
+            return
+        self._heard_at = self._loop.time()
+        self._take(answer)
+
+    def ended(self, error: Exception) -> None:
+        if not self._end.done():
+            self._end.set_result(error)
+
+    async def until_lost(self) -> Exception:
+        """Keep an eye on the connection; the reason why it has ended."""
+        while not self._end.done():
+            await asyncio.wait([self._end], timeout=_PING_EVERY)
+            if self._loop.time() - self._heard_at >= _DEAD_AFTER:
+                self.fail(redis_errors.TimeoutError(f"nothing was heard for {_DEAD_AFTER:g} s"))
+            self.tell("PING")
+        return self._end.result()
+
+    def tell(self, *command: str | bytes) -> None:
+        """Send, unless the connection is lost: a new one subscribes to everything anyway."""
+        if not self.is_lost:
+            self.write([command])
+
+
+class Listener:
+    """The process's subscriptions, and the task that keeps their connection."""
+
+    def __init__(self, settings: dict[str, Any], url: str) -> None:
+        self._settings = settings
         self._url = url
         self._subscriptions: dict[bytes, list[RedisSubscription]] = {}
         self._acks: dict[bytes, asyncio.Future[None]] = {}
-        self._connection: Connection | None = None
+        self._feed: _Feed | None = None
         self._task: asyncio.Task[None] | None = None
-        self._heard_at = 0.0
         self._failures = 0
         self._missing: set[bytes] = set()
         """Channels of a lost connection: when they are confirmed, they are told of the gap."""
@@ -92,8 +127,8 @@ class Listener:
         ack = self._acks.get(channel)
         if ack is None:
             ack = self._acks[channel] = asyncio.get_running_loop().create_future()
-            if self._connection is not None:
-                await _send(self._connection, "SUBSCRIBE", channel)
+            if self._feed is not None:
+                self._feed.tell("SUBSCRIBE", channel)
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="jobqueue-pubsub")
         try:
@@ -114,8 +149,8 @@ class Listener:
         self._missing.discard(subscription.channel)
         self._acks.pop(subscription.channel, None)
         if self._subscriptions:
-            if self._connection is not None:
-                await _send(self._connection, "UNSUBSCRIBE", subscription.channel)
+            if self._feed is not None:
+                self._feed.tell("UNSUBSCRIBE", subscription.channel)
         else:
             await self._stop()
 
@@ -128,53 +163,37 @@ class Listener:
 
     async def _stop(self) -> None:
         # Whoever subscribes while this waits starts a task, and a connection, of its own.
-        task, self._task, self._connection = self._task, None, None
+        task, self._task, self._feed = self._task, None, None
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
 
     async def _run(self) -> None:
         while True:
-            connection = self._make_connection()
+            feed = None
             try:
-                await connection.connect()
-                self._connection = connection
-                await connection.send_command("SUBSCRIBE", *self._subscriptions)
-                await self._read(connection)
-            except (redis_errors.RedisError, OSError, TimeoutError) as error:
-                self._failures += 1
-                self._missing.update(self._subscriptions)
-                logger.debug("pub/sub connection to %s lost: %s", self._url, error)
+                feed = await open_wire(self._settings, partial(_Feed, self._take))
+                self._feed = feed
+                feed.tell("SUBSCRIBE", *self._subscriptions)
+                error: Exception = await feed.until_lost()
+            except (redis_errors.RedisError, OSError, TimeoutError) as refused:
+                error = refused
             finally:
-                if self._connection is connection:
-                    self._connection = None
-                await disconnect(connection)
+                if feed is not None:
+                    if self._feed is feed:
+                        self._feed = None
+                    feed.fail(redis_errors.ConnectionError("nobody listens any more"))
+                    await asyncio.sleep(0)  # in which the loop closes the socket
+            self._failures += 1
+            self._missing.update(self._subscriptions)
+            logger.debug("pub/sub connection to %s lost: %s", self._url, error)
             delay = _RECONNECT_AFTER[min(self._failures, len(_RECONNECT_AFTER)) - 1]
             await asyncio.sleep(delay * random.uniform(0.5, 1.5))
 
-    async def _read(self, connection: Connection) -> None:
-        loop = asyncio.get_running_loop()
-        self._heard_at = loop.time()
-        pinger = asyncio.create_task(self._ping(connection), name="jobqueue-pubsub-ping")
-        try:
-            while True:
-                message = cast("list[Any]", await connection.read_response())
-                self._heard_at = loop.time()
-                if len(message) == 3:
-                    self._handle(*message)
-        finally:
-            pinger.cancel()
-            await asyncio.wait([pinger])
-
-    async def _ping(self, connection: Connection) -> None:
-        loop = asyncio.get_running_loop()
-        while loop.time() - self._heard_at < _DEAD_AFTER:
-            await asyncio.sleep(_PING_EVERY)
-            await _send(connection, "PING")
-        # The reader sees the end of the connection, and makes a new one.
-        await disconnect(connection)
-
-    def _handle(self, kind: Any, channel: bytes, data: Any) -> None:
+    def _take(self, message: list[Any]) -> None:
+        if len(message) != 3:
+            return  # a pong
+        kind, channel, data = message
         if kind == b"message":
             for subscription in list(self._subscriptions.get(channel, ())):
                 subscription.deliver(data)
@@ -188,16 +207,6 @@ class Listener:
             ack = self._acks.pop(channel, None)
             if ack is not None and not ack.done():
                 ack.set_result(None)
-
-
-async def _send(connection: Connection, *command: str | bytes) -> None:
-    """Send, unless the connection is lost: the reader will notice, and subscribe again.
-
-    redis-py would connect it anew, and nobody would read or close that one.
-    """
-    if connection.is_connected:
-        with contextlib.suppress(*RETRYABLE):
-            await connection.send_command(*command)
 
 
 def _decode(topic: str, data: bytes) -> list[Message]:

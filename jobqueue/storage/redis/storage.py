@@ -34,7 +34,6 @@ from jobqueue.storage.base import (
 from jobqueue.storage.clock import Clock
 from jobqueue.storage.redis.connections import Blocker, Commands, connection_settings
 from jobqueue.storage.redis.keys import QueueKeys
-from jobqueue.storage.redis.links import make_connection
 from jobqueue.storage.redis.listeners import EventListening
 from jobqueue.storage.redis.pubsub import Listener
 from jobqueue.storage.url import masked
@@ -87,7 +86,7 @@ class RedisStorage(Storage):
             await commands.close()
             raise
         self._commands = commands
-        self._listener = Listener(lambda: make_connection(commands.settings), self.url)
+        self._listener = Listener(commands.settings, self.url)
 
     async def _close(self) -> None:
         commands, listener = self._commands, self._listener
