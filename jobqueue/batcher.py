@@ -81,6 +81,7 @@ class Outbox(Generic[T]):
         try:
             await self._send([item])
         finally:
+            sent.cancel()  # unless it has its answer
             self._under_way.discard(sent)
             if self._waiting:
                 self._start()

@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import msgpack  # pyright: ignore[reportMissingTypeStubs] - it ships none
 
 _msgpack = cast("Any", msgpack)
+
+
+_LARGE: Final = 1024 * 1024
+
+
+class _Packers(threading.local):
+    """To make a packer takes longer than to pack a job.
+
+    One serves one thread, for values of our own: those of others may run code of theirs in the
+    middle, which might want it a second time.
+    """
+
+    def __init__(self) -> None:
+        self._renew()
+
+    def _renew(self) -> None:
+        self.plain = _msgpack.Packer()
+        self.raw = _msgpack.Packer(use_bin_type=False)
+
+    def spare(self, packed: bytes) -> bytes:
+        """Let go of the room that a large value took."""
+        if len(packed) > _LARGE:
+            self._renew()
+        return packed
+
+
+_packers: Final = _Packers()
 
 
 def ext(code: int, data: bytes) -> Any:
@@ -19,7 +47,7 @@ def pack(value: Any, default: Callable[[Any], Any] | None = None) -> bytes:
     """The value as msgpack.
 
     Args:
-        value: What to pack.
+        value: What to pack. Without a ``default``, something of our own.
         default: Called for a value of no msgpack type; returns one that is.
 
     Raises:
@@ -27,6 +55,8 @@ def pack(value: Any, default: Callable[[Any], Any] | None = None) -> bytes:
         OverflowError: An int beyond 64 bits.
         ValueError: Nested too deeply, or too large.
     """
+    if default is None:
+        return _packers.spare(_packers.plain.pack(value))
     return _msgpack.packb(value, default=default)
 
 
@@ -55,7 +85,7 @@ def unpack(
 
 def pack_raw(value: Any) -> bytes:
     """Like :func:`pack`, with bytes as text: what a Lua script can unpack."""
-    return _msgpack.packb(value, use_bin_type=False)
+    return _packers.spare(_packers.raw.pack(value))
 
 
 def unpack_raw(data: bytes) -> Any:

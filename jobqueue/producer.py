@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, TypeVar, Unpack
 from weakref import WeakSet
 
 from jobqueue.batcher import Batcher, batches
-from jobqueue.errors import ConfigurationError, JobNotFound, SerializationError, WaitTimeout
+from jobqueue.errors import ConfigurationError, JobNotFound, SerializationError
 from jobqueue.events import EventStream
 from jobqueue.hooks import HookEvent, Hooks
 from jobqueue.ids import check_name, new_job_id, new_token
@@ -170,7 +169,8 @@ class Producer:
         if self._loop is not asyncio.get_running_loop():
             await self.open()
         answer = await self._batcher.ask(job)
-        await self._tell_enqueued(job, answer)
+        if self._hooks.wanted(EventType.ENQUEUED):
+            await self._tell_enqueued(job, answer)
         return Receipt(self, job.id, answer)
 
     async def enqueue_many(self, specs: Iterable[JobSpec[R]]) -> list[Receipt[R]]:
@@ -184,8 +184,9 @@ class Producer:
         jobs = [self._new_job(spec) for spec in specs]
         await self.open()
         answers = await self._send_all(jobs)
-        for job, answer in zip(jobs, answers, strict=True):
-            await self._tell_enqueued(job, answer)
+        if self._hooks.wanted(EventType.ENQUEUED):
+            for job, answer in zip(jobs, answers, strict=True):
+                await self._tell_enqueued(job, answer)
         return [Receipt(self, job.id, answer) for job, answer in zip(jobs, answers, strict=True)]
 
     async def enqueue_and_wait(
@@ -208,13 +209,16 @@ class Producer:
 
     async def call_spec(self, spec: JobSpec[R]) -> R:
         """Like :meth:`enqueue_and_wait`, for a job that has been put together before."""
-        await self.open()
+        if self._loop is not asyncio.get_running_loop():
+            await self.open()
         job = self._new_job(spec, reply_to=self._replies.address)
-        await self._replies.subscribe()
+        if not self._replies.are_heard:
+            await self._replies.subscribe()
         wait_option = spec.options.wait
         with self._replies.waiting(job.id) as wait:
             answer = await self._batcher.ask(job)
-            await self._tell_enqueued(job, answer)
+            if self._hooks.wanted(EventType.ENQUEUED):
+                await self._tell_enqueued(job, answer)
             if answer.state in TERMINAL and answer.status is not EnqueueStatus.QUEUED:
                 if answer.value is not None:
                     return self.open_result(job.id, StoredResult(answer.state, answer.value))
@@ -265,7 +269,7 @@ class Producer:
         )
 
     async def _tell_enqueued(self, job: NewJob, answer: Enqueued) -> None:
-        if answer.status is EnqueueStatus.QUEUED and self._hooks.wanted(EventType.ENQUEUED):
+        if answer.status is EnqueueStatus.QUEUED:
             await self._hooks.emit(
                 local_event(HookEvent, EventType.ENQUEUED, job.id, job.name, self.queue, attempt=0)
             )
@@ -307,16 +311,8 @@ class Producer:
         return ending
 
     async def _ending(self, waiting: Wait, wait: Seconds | None) -> Any:
-        limit: AbstractContextManager[None] | Any = nullcontext()
         seconds = None if wait is None else to_ms(wait, "wait") / 1000
-        if seconds is not None:
-            limit = asyncio.timeout(seconds)
-        try:
-            async with limit:
-                ending = await waiting.ending
-        except TimeoutError:
-            raise WaitTimeout(waiting.id, seconds or 0.0) from None
-        return self.open_result(waiting.id, ending)
+        return self.open_result(waiting.id, await waiting.within(seconds))
 
     def open_result(self, id: str, ending: StoredResult) -> Any:
         """The value of a job that has ended, or the error that says why there is none."""

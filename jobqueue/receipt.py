@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, Protocol, TypedDict, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypedDict, TypeVar
 
 from jobqueue.job import JobInfo
 from jobqueue.options import NO_OPTIONS, JobOptions, Seconds
@@ -28,8 +27,7 @@ class CallOptions(TypedDict, total=False):
     wait: Seconds | None
 
 
-@dataclass(frozen=True, slots=True)
-class JobSpec(Generic[R_co]):
+class JobSpec(NamedTuple, Generic[R_co]):
     """A job that has not been enqueued: inert, immutable, to be passed to ``enqueue_many``.
 
     Attributes:

@@ -9,13 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import Final, TypeAlias
+from typing import Final
 
-from jobqueue.errors import JobNotFound, JobQueueError, StorageError
+from jobqueue.errors import JobNotFound, JobQueueError, StorageError, WaitTimeout
 from jobqueue.ids import new_token
 from jobqueue.states import TERMINAL
 from jobqueue.storage.base import Message, Reply, Storage, StoredResult, Subscription, replies
@@ -26,18 +24,64 @@ RECHECK_EVERY: Final = 1.0
 """Seconds; the longest that a lost message can hold up a caller."""
 _RECHECK_AT_ONCE: Final = 100
 
-Ending: TypeAlias = "asyncio.Future[StoredResult]"
 
-
-@dataclass(slots=True, eq=False)
 class Wait:
-    """One caller that waits for one job."""
+    """One caller that waits for one job, while in its context; see :meth:`Replies.waiting`.
 
-    id: str
-    ending: Ending
-    stored: bool = False
-    """The job is known to be stored, so that not finding it means that it is gone."""
-    since: float = field(default=0.0)
+    Attributes:
+        id: The job.
+        stored: The job is known to be stored, so that not finding it means that it is gone.
+        since: By the loop's clock.
+        ending: How the job has ended.
+    """
+
+    __slots__ = ("_replies", "ending", "id", "since", "stored")
+
+    def __init__(self, replies: Replies, id: str) -> None:
+        loop = asyncio.get_running_loop()
+        self.id = id
+        self.stored = False
+        self.since = loop.time()
+        self._replies = replies
+        self.ending: asyncio.Future[StoredResult] = loop.create_future()
+
+    def __enter__(self) -> Wait:
+        self._replies.enter(self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._replies.leave(self)
+        if not self.ending.done():
+            self.ending.cancel()
+        elif not self.ending.cancelled():
+            self.ending.exception()  # seen, even if the caller has left by another way
+
+    async def within(self, seconds: float | None) -> StoredResult:
+        """How the job has ended.
+
+        Raises:
+            WaitTimeout: It has not, within that many seconds.
+            JobNotFound: It is gone.
+            StorageError: The queue was closed.
+        """
+        if seconds is None:
+            return await self.ending
+        timer = self.ending.get_loop().call_later(seconds, self._time_is_over, seconds)
+        try:
+            return await self.ending
+        finally:
+            timer.cancel()
+
+    def _time_is_over(self, seconds: float) -> None:
+        self.fail(WaitTimeout(self.id, seconds))
+
+    def end(self, ending: StoredResult) -> None:
+        if not self.ending.done():
+            self.ending.set_result(ending)
+
+    def fail(self, error: Exception) -> None:
+        if not self.ending.done():
+            self.ending.set_exception(error)
 
 
 class Replies:
@@ -53,39 +97,38 @@ class Replies:
         self._rechecker: asyncio.Task[None] | None = None
         self._fetchers: set[asyncio.Task[None]] = set()
 
+    @property
+    def are_heard(self) -> bool:
+        return self._subscription is not None
+
     async def subscribe(self) -> None:
         """Make sure that replies are heard, before the first job carries this address.
 
         Raises:
             StorageUnavailable: They cannot be.
         """
-        if self._subscription is not None:
-            return
         async with self._lock:
             if self._subscription is None:
                 topic = replies(self.address)
                 self._subscription = await self._storage.listen(self._queue, topic, self._hear)
 
-    @contextmanager
-    def waiting(self, id: str) -> Generator[Wait]:
-        """Wait for a job; leaving takes nothing from others who wait for it."""
-        loop = asyncio.get_running_loop()
-        wait = Wait(id, loop.create_future(), since=loop.time())
-        self._waits.setdefault(id, set()).add(wait)
+    def waiting(self, id: str) -> Wait:
+        """A context in which to wait for a job."""
+        return Wait(self, id)
+
+    def enter(self, wait: Wait) -> None:
+        """From here on it is told how its job ends."""
+        self._waits.setdefault(wait.id, set()).add(wait)
         if self._rechecker is None:
-            self._rechecker = loop.create_task(self._recheck(), name="jobqueue-recheck")
-        try:
-            yield wait
-        finally:
-            others = self._waits.get(id)
-            if others is not None:
-                others.discard(wait)
-                if not others:
-                    del self._waits[id]
-            if not wait.ending.done():
-                wait.ending.cancel()
-            elif not wait.ending.cancelled():
-                wait.ending.exception()  # seen, even if the caller has left by another way
+            self._rechecker = asyncio.create_task(self._recheck(), name="jobqueue-recheck")
+
+    def leave(self, wait: Wait) -> None:
+        """It waits no longer; this takes nothing from others who wait for the same job."""
+        others = self._waits.get(wait.id)
+        if others is not None:
+            others.discard(wait)
+            if not others:
+                del self._waits[wait.id]
 
     def _hear(self, messages: Sequence[Message] | None) -> None:
         if messages is None:
@@ -103,12 +146,10 @@ class Replies:
 
     def _end(self, id: str, ending: StoredResult | None) -> None:
         for wait in self._waits.get(id, ()):
-            if wait.ending.done():
-                continue
             if ending is not None:
-                wait.ending.set_result(ending)
+                wait.end(ending)
             elif wait.stored:
-                wait.ending.set_exception(JobNotFound(id))
+                wait.fail(JobNotFound(id))
 
     def _fetch(self, ids: list[str]) -> None:
         task = asyncio.create_task(self._look(ids), name="jobqueue-fetch")
@@ -148,9 +189,8 @@ class Replies:
             await asyncio.wait(tasks)
         for waits in self._waits.values():
             for wait in waits:
-                if not wait.ending.done():
-                    error = StorageError(f"the queue was closed while job {wait.id!r} was awaited")
-                    wait.ending.set_exception(error)
+                text = f"the queue was closed while job {wait.id!r} was awaited"
+                wait.fail(StorageError(text))
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
             await subscription.close()

@@ -78,7 +78,9 @@ def decode_spec(data: bytes) -> Spec:
         )
     if len(parts) < 2 or not isinstance(parts[1], bytes):
         raise SpecError("the job's spec cannot be decoded: its payload is no bytes")
-    more: Any = parts[2] if len(parts) > 2 else {}
+    if len(parts) == 2:
+        return Spec(parts[1])
+    more: Any = parts[2]
     if not isinstance(more, dict):
         raise SpecError("the job's spec cannot be decoded: its options are no map")
     fields = cast("dict[Any, Any]", more)

@@ -20,9 +20,6 @@ logger = logging.getLogger("jobqueue")
 BLOCK_MS: Final = 5_000
 """Longest wait of one claim, which is also a sign of life."""
 _UNBLOCK_EVERY: Final = 0.02
-_HEAD_START: Final = 2
-"""Turns of the loop before the next claim is sent: one in which a handler runs, one in which its
-outcome leaves."""
 
 
 class Claimer:
@@ -114,9 +111,9 @@ class Claimer:
             if claims:
                 self._take(claims)
                 if len(claims) == 1:
-                    # A lone job comes first: it starts, and a short one settles.
-                    for _ in range(_HEAD_START):
-                        await asyncio.sleep(0)
+                    # A lone job comes first: in this turn of the loop it starts, and the outcome of
+                    # a short one leaves.
+                    await asyncio.sleep(0)
 
     async def _claim(self, request: ClaimRequest) -> list[Claim] | None:
         self._claiming = True

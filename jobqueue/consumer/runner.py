@@ -94,9 +94,11 @@ class Runner:
         slot_given = self._settler.has_room
         if slot_given:
             self._give_slot(active)
-        self._settler.settle(
-            active.claim, outcome, partial(self._settled, active, outcome, slot_given)
-        )
+        heard = partial(self._settled, active, outcome, slot_given)
+        if len(self._active) == 1 and self._settler.is_idle:
+            await self._settler.settle_alone(active.claim, outcome, heard)
+        else:
+            self._settler.settle(active.claim, outcome, heard)
 
     def _settled(self, active: ActiveJob, outcome: Outcome, slot_given: bool, held: bool) -> None:
         if not slot_given:

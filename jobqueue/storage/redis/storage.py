@@ -317,15 +317,15 @@ def _check_version(info: dict[str, str], url: str) -> None:
 def _claim(fields: list[Any], worker: str, *, cancel_requested: bool = False) -> Claim:
     id, name, spec, fence, attempt, enqueued_ms, ttl_ms = fields[:7]
     return Claim(
-        id=id.decode(),
-        name=name.decode(),
-        spec=spec,
-        fence=int(fence),
-        attempt=int(attempt),
-        enqueued_ms=int(enqueued_ms),
-        ttl_ms=int(ttl_ms),
-        cancel_requested=cancel_requested,
-        worker=worker,
+        id.decode(),
+        name.decode(),
+        spec,
+        int(fence),
+        int(attempt),
+        int(enqueued_ms),
+        int(ttl_ms),
+        cancel_requested,
+        worker,
     )
 
 
