@@ -15,17 +15,15 @@ _LARGE: Final = 1024 * 1024
 
 
 class _Packers(threading.local):
-    """To make a packer takes longer than to pack a job.
-
-    One serves one thread, for values of our own: those of others may run code of theirs in the
-    middle, which might want it a second time.
-    """
+    """To make a packer takes longer than to pack a job. One serves one thread."""
 
     def __init__(self) -> None:
         self._renew()
 
     def _renew(self) -> None:
-        self.plain = _msgpack.Packer()
+        # Strict: what is of no type of msgpack's own might, in the middle, run code of its own that
+        # wants the packer a second time.
+        self.strict = _msgpack.Packer(strict_types=True)
         self.raw = _msgpack.Packer(use_bin_type=False)
 
     def spare(self, packed: bytes) -> bytes:
@@ -47,7 +45,7 @@ def pack(value: Any, default: Callable[[Any], Any] | None = None) -> bytes:
     """The value as msgpack.
 
     Args:
-        value: What to pack. Without a ``default``, something of our own.
+        value: What to pack.
         default: Called for a value of no msgpack type; returns one that is.
 
     Raises:
@@ -55,9 +53,10 @@ def pack(value: Any, default: Callable[[Any], Any] | None = None) -> bytes:
         OverflowError: An int beyond 64 bits.
         ValueError: Nested too deeply, or too large.
     """
-    if default is None:
-        return _packers.spare(_packers.plain.pack(value))
-    return _msgpack.packb(value, default=default)
+    try:
+        return _packers.spare(_packers.strict.pack(value))
+    except (TypeError, OverflowError):
+        return _msgpack.packb(value, default=default)
 
 
 def unpack(

@@ -55,7 +55,7 @@ def encode_spec(payload: bytes, serde: str, options: JobOptions) -> bytes:
         more["max_attempts"] = options.max_attempts
     if options.retry is not UNSET:
         more["retry"] = backoff_to_wire(options.retry)
-    return pack((VERSION, payload, more) if more else (VERSION, payload))
+    return pack([VERSION, payload, more] if more else [VERSION, payload])
 
 
 def decode_spec(data: bytes) -> Spec:

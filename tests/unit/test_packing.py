@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from typing import Any
 
 from jobqueue.packing import pack, pack_raw, unpack, unpack_raw
 
@@ -32,3 +33,12 @@ def test_a_large_value_does_not_keep_its_room() -> None:
             assert unpack(pack([1])) == [1]
     finally:
         tracemalloc.stop()
+
+
+def test_code_of_a_value_may_pack_something_itself() -> None:
+    class Busy(dict[str, int]):
+        def items(self) -> Any:
+            assert unpack(pack("in between")) == "in between"
+            return super().items()
+
+    assert unpack(pack(["before", Busy(a=1), "after"])) == ["before", {"a": 1}, "after"]

@@ -14,8 +14,7 @@ from jobqueue.storage.redis.scripts import load, scripts_folder
 from tests.support.names import HOSTILE_NAMES, LOOKALIKES
 
 FIXED = sorted(
-    {key for path in scripts_folder().glob("*.lua") for key in load(path.stem).keys}
-    - {"inbox"}
+    {key for path in scripts_folder().glob("*.lua") for key in load(path.stem).keys} - {"inbox"}
 )
 # Made of what keys are made of, so that a clash is likely where one is possible.
 PIECES = st.lists(
