@@ -1,9 +1,9 @@
 """The floor: our Lua scripts, driven by the barest client that can be written.
 
-One blocking socket, hiredis to pack and to parse, and always a second batch on its way while the
-server works on the first. No handlers, no leases renewed, no hooks, no events, nothing decoded.
-What it reaches is what the server and the scripts allow; ours divided by it says what our own
-Python costs.
+Blocking sockets, hiredis to pack and to parse, and always a second batch on its way while the
+server works on the first. No event loop, no handlers, no leases renewed, no hooks, no events,
+nothing decoded that is not looked at. What it reaches is what the server and the scripts allow;
+ours divided by it says what our own Python costs.
 
 The arguments are those that ``jobqueue/storage/redis/storage.py`` sends; the headers in ``lua/``
 describe them.
@@ -15,7 +15,7 @@ import itertools
 import socket
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import hiredis
@@ -23,12 +23,14 @@ import hiredis
 from adapters.base import Message, SyncAdapter, clock, run
 from jobqueue.ids import new_job_id
 from jobqueue.options import JobOptions
-from jobqueue.packing import pack, pack_raw
-from jobqueue.spec import encode_spec
+from jobqueue.packing import pack, pack_raw, unpack
+from jobqueue.spec import decode_spec, encode_spec
+from jobqueue.storage.base import replies
 from jobqueue.storage.redis.keys import QueueKeys
 from jobqueue.storage.redis.scripts import load
 
 WORKER = "floor"
+CALLER = "caller"
 LEASE_MS = 30_000
 RESULT_TTL_MS = 3_600_000
 INLINE_BYTES = 65_536
@@ -48,7 +50,7 @@ class Client:
         self._socket = socket.create_connection((address.hostname, address.port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._reader = hiredis.Reader()
-        keys = QueueKeys(queue)
+        self.keys = keys = QueueKeys(queue)
         self._scripts: dict[str, Command] = {}
         for name in ("enqueue", "claim", "finish"):
             script = load(name)
@@ -77,7 +79,29 @@ class Floor(SyncAdapter):
     def __init__(self, opened: Message) -> None:
         super().__init__(opened)
         self.client = Client(self.url, self.queue)
+        self.replies: Client | None = None
         self.tokens = itertools.count()
+
+    def enqueue_one(self, handler: str, args: tuple[Any, ...]) -> None:
+        """One job; for the pick-up with the time at which it was enqueued."""
+        self._send_one(handler, args, "")
+        self.client.receive()
+
+    def call_one(self, payload: str) -> Any:
+        if self.replies is None:
+            self.replies = Client(self.url, self.queue)
+            self.replies.send(("SUBSCRIBE", self.replies.keys.topic(replies(CALLER))))
+            self.replies.receive()
+        self._send_one("echo", (payload,), CALLER)
+        answer = self.replies.receive()
+        self.client.receive()
+        return answer
+
+    def _send_one(self, handler: str, args: tuple[Any, ...], reply_to: str) -> None:
+        payload = pack(dict(zip(("data", "enqueued_ns"), args, strict=False)))
+        spec = encode_spec(payload, "msgpack", JobOptions())
+        jobs = [(new_job_id(), handler, spec, 0, 0, 0, "", reply_to)]
+        self.client.send(self.client.script("enqueue", "", INLINE_BYTES, pack_raw(jobs)))
 
     def do_enqueue(self, message: Message) -> Message:
         """Scripts of ``concurrency`` jobs each: what our producer makes of as many calls."""
@@ -108,7 +132,10 @@ class Floor(SyncAdapter):
         return {"took_us": took}
 
     def work(self, concurrency: int, handler: str) -> None:
-        """Claim and finish, ``concurrency`` jobs at a time, until the process ends."""
+        """Claim and finish until the process ends: ``concurrency`` jobs at a time that are there
+        already, or one at a time as they come."""
+        if handler != "noop":
+            self._work_as_they_come(handler)
         claim = concurrency // BATCHES_IN_FLIGHT
         clock.begin()
         self.client.send(*(self._claim(claim) for _ in range(BATCHES_IN_FLIGHT)))
@@ -122,6 +149,22 @@ class Floor(SyncAdapter):
             self.client.send(self._finish(jobs), self._claim(claim))
         while True:
             time.sleep(3600)
+
+    def _work_as_they_come(self, handler: str) -> NoReturn:
+        """Outcome, wait and next claim in one write."""
+        keys = self.client.keys
+        wait = ("BLMOVE", keys.named("ready"), keys.named("inbox", WORKER), "LEFT", "RIGHT", "5")
+        self.client.send(wait, self._claim(1))
+        while True:
+            self.client.receive()
+            jobs = self.client.receive()[2]
+            if not jobs:
+                self.client.send(wait, self._claim(1))
+                continue
+            if handler == "stamp":
+                clock.stamp(unpack(decode_spec(jobs[0][2]).payload)["enqueued_ns"])
+            self.client.send(self._finish(jobs), wait, self._claim(1))
+            self.client.receive()
 
     def _claim(self, count: int) -> Command:
         token = f"{WORKER}-{next(self.tokens)}"

@@ -14,14 +14,14 @@ from adapters.base import Message, clock, run
 from adapters.ours import Ours
 from jobqueue.storage.redis import links
 
-Wire: Any = links._Wire  # the one place where bytes come and go
+Exchange: Any = links._Exchange  # the one place where bytes come and go
 moment = {"sent": 0, "received": 0}
 hops_us: list[float] = []
 
 
 def note(method: str, key: str, *, before: bool) -> None:
     """Have a method of the connection note when it was called, or when it was done."""
-    original = getattr(Wire, method)
+    original = getattr(Exchange, method)
 
     def noting(self: Any, *arguments: Any) -> Any:
         if before:
@@ -31,7 +31,7 @@ def note(method: str, key: str, *, before: bool) -> None:
             moment[key] = time.monotonic_ns()
         return answer
 
-    setattr(Wire, method, noting)
+    setattr(Exchange, method, noting)
 
 
 class OursWithHops(Ours):

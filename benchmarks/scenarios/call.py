@@ -32,29 +32,34 @@ def percentile(sorted_values: Sequence[float], share: float) -> float:
     return sorted_values[min(int(len(sorted_values) * share), len(sorted_values) - 1)]
 
 
+def call(bench: Bench, peer: Peer, count: int, in_flight: int, payload_bytes: int) -> Figures:
+    """Call a worker in another process."""
+    queue = bench.queue()
+    with (
+        bench.adapter(peer, queue, "worker", results=True) as worker,
+        bench.adapter(peer, queue, "producer", results=True) as caller,
+    ):
+        worker.ask({"do": "work", "concurrency": CONCURRENCY, "handler": "echo"})
+        ask = {"do": "call", "concurrency": in_flight, "payload_bytes": payload_bytes}
+        bench.counts[peer.name] = count
+        caller.ask({**ask, "count": min(WARM_UP, count)})
+        answer = caller.ask({**ask, "count": count})
+    took = sorted(micros / 1000 for micros in answer["took_us"])
+    return {
+        "p50": percentile(took, 0.5),
+        "p95": percentile(took, 0.95),
+        "p99": percentile(took, 0.99),
+        "rate": len(took) / answer["seconds"],
+    }
+
+
 def make(size: Size, peers: Sequence[Peer]) -> Scenario:
     """One at a time, 100 in flight, and the five scenarios of platformatic's benchmark."""
 
     def step(name: str, title: str, count: int, in_flight: int, payload: int) -> Step:
         def run(bench: Bench, peer: Peer) -> Figures:
-            queue = bench.queue()
-            with (
-                bench.adapter(peer, queue, "worker", results=True) as worker,
-                bench.adapter(peer, queue, "producer", results=True) as caller,
-            ):
-                worker.ask({"do": "work", "concurrency": CONCURRENCY, "handler": "echo"})
-                ask = {"do": "call", "concurrency": in_flight, "payload_bytes": payload}
-                given = count if name.startswith("p-") else bench.jobs(peer, count, 100)
-                bench.counts[peer.name] = given
-                caller.ask({**ask, "count": min(WARM_UP, given)})
-                answer = caller.ask({**ask, "count": given})
-            took = sorted(micros / 1000 for micros in answer["took_us"])
-            return {
-                "p50": percentile(took, 0.5),
-                "p95": percentile(took, 0.95),
-                "p99": percentile(took, 0.99),
-                "rate": len(took) / answer["seconds"],
-            }
+            given = count if name.startswith("p-") else bench.jobs(peer, count, 100)
+            return call(bench, peer, given, in_flight, payload)
 
         # The last five are that project's own: for it, for us and for the main peers.
         asked = [peer for peer in peers if peer.main] if name.startswith("p-") else peers
