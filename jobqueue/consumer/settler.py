@@ -38,6 +38,7 @@ class Settler:
         self._queue = queue
         self._worker = worker
         self._outbox = Outbox[_Settling](self._send, _size_of, MAX_BATCH)
+        self._given_up = False
         self.outage = Outage()
 
     def settle(self, claim: Claim, outcome: Outcome, heard: Callable[[bool], None]) -> None:
@@ -50,9 +51,17 @@ class Settler:
     async def settle_alone(
         self, claim: Claim, outcome: Outcome, heard: Callable[[bool], None]
     ) -> None:
-        """Settle in the caller's own task, which spares a lone job a turn of the loop."""
+        """Settle in the caller's own task, which spares a lone job a turn of the loop.
+
+        Cancelled, as by something that the handler left behind, it goes on in another task.
+        """
         settling = _Settling(Settlement(claim.id, claim.fence, outcome), heard)
-        await self._outbox.send_alone(settling, asyncio.get_running_loop().create_future())
+        try:
+            await self._outbox.send_alone(settling, asyncio.get_running_loop().create_future())
+        except asyncio.CancelledError:
+            if not self._given_up:
+                self._outbox.put(settling)
+            raise
 
     @property
     def is_idle(self) -> bool:
@@ -71,6 +80,7 @@ class Settler:
                 await self._outbox.flushed()
         except TimeoutError:
             logger.warning("stopped with outcomes unsettled: their jobs will run again")
+            self._given_up = True
             await self._outbox.abandon()
 
     async def _send(self, batch: list[_Settling]) -> None:

@@ -171,3 +171,26 @@ async def test_a_worker_inside_an_application_keeps_the_queue_usable(queue: Queu
         receipt = await queue.enqueue("echo", n)  # after the worker's end
         assert (await info_of(queue, receipt.id)).state == "queued"
         await queue.cancel(receipt.id)
+
+
+async def test_what_a_handler_left_behind_cannot_take_its_outcome_away(queue: Queue) -> None:
+    """It may cancel the task that it ran in when it has long returned."""
+    runs: list[str] = []
+    settle = queue.storage.finish
+
+    async def settle_slowly(*arguments: Any) -> Any:
+        await asyncio.sleep(0.1)
+        return await settle(*arguments)
+
+    @queue.handler("task")
+    async def task(job: Job) -> str:
+        runs.append(job.id)
+        own = asyncio.current_task()
+        assert own is not None
+        asyncio.get_running_loop().call_later(0.05, own.cancel)
+        return "done"
+
+    queue.storage.finish = settle_slowly  # type: ignore[method-assign]
+    async with queue.worker():
+        assert await queue.enqueue_and_wait("task", id="a", wait=5) == "done"
+    assert runs == ["a"]
