@@ -7,6 +7,7 @@ import asyncio
 import json
 import random
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tests.chaos.campaign import Show, run
 from tests.chaos.scenarios import SCENARIOS, Scenario
-from tests.support.servers import ServerBinary, binary_at, find_servers
+from tests.chaos.stage import Where
+from tests.support.disks import IN_NAMESPACE, NO_MOUNT, can_mount
+from tests.support.servers import ServerBinary, binary_at
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,17 +27,34 @@ def main(arguments: list[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     # Ended from outside, the run still ends its servers.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    binary = binary_at(given.binary) if given.binary else find_servers()[0]
+    binary = binary_at(given.binary) if given.binary else None
     seed = random.SystemRandom().getrandbits(32) if given.seed is None else given.seed
-    print(f"seed {seed}, scale {given.scale:g}, {binary.label}", file=sys.stderr)
+    print(f"seed {seed}, scale {given.scale:g}", file=sys.stderr)
     bad = 0
     for scenario in [SCENARIOS[name] for name in given.scenario] or list(SCENARIOS.values()):
-        bad += not _run_one(scenario, given, binary, seed)
+        if scenario.where is Where.SMALL_DISK and not given.may_mount:
+            bad += not _run_where_disks_may_be_mounted(scenario, given, seed)
+        else:
+            bad += not _run_one(scenario, given, binary, seed)
     return 1 if bad else 0
 
 
+def _run_where_disks_may_be_mounted(
+    scenario: Scenario, given: argparse.Namespace, seed: int
+) -> bool:
+    if not can_mount():
+        print(f"{scenario.name} was not run: {NO_MOUNT}", flush=True)
+        return False
+    command = [*IN_NAMESPACE, sys.executable, "-m", "tests.chaos", scenario.name, "--may-mount"]
+    options = {"seed": seed, "scale": given.scale, "workers": given.workers, "lease": given.lease}
+    for name, value in options.items():
+        command += [] if value is None else [f"--{name}", str(value)]
+    command += ["--json"] if given.json else []
+    return subprocess.run(command).returncode == 0
+
+
 def _run_one(
-    scenario: Scenario, given: argparse.Namespace, binary: ServerBinary, seed: int
+    scenario: Scenario, given: argparse.Namespace, binary: ServerBinary | None, seed: int
 ) -> bool:
     with _progress(f"{scenario.name} {scenario.title}") as show:
         report = asyncio.run(
@@ -86,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, help="worker processes")
     parser.add_argument("--lease", type=float, help="the queue's lease in seconds")
     parser.add_argument("--binary", metavar="PATH", help="the server to start")
+    parser.add_argument("--may-mount", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="print each run as a line of JSON")
     return parser
 

@@ -1,4 +1,4 @@
-"""One run of one scenario, from an empty server to its verdict."""
+"""One run of one scenario, from an empty home to its verdict."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
-import redis
-
 from jobqueue import Queue, StorageError
 from jobqueue.storage.base import MAX_BATCH
 from tests.chaos.programs import QUEUE, Orders
@@ -18,8 +16,7 @@ from tests.chaos.report import Report
 from tests.chaos.scenarios import Scenario
 from tests.chaos.stage import Stage, stage
 from tests.chaos.verdict import Books
-from tests.support.keys import find_faults
-from tests.support.servers import ServerBinary, find_servers
+from tests.support.servers import ServerBinary
 
 Show: TypeAlias = Callable[[int, int], None]
 """Told now and then how many jobs have been run, of how many."""
@@ -48,13 +45,12 @@ async def run(
         scale: Part of the full size.
         workers: Worker processes, if not as many as the scenario has.
         lease: Of the queue in seconds, if not the scenario's.
-        binary: The server; the first one found by default.
+        binary: The server, where there is one; the first one found by default.
         show: Told how far it is.
     """
     began = time.monotonic()
-    binary = binary or find_servers()[0]
     size = scenario.size(scale, workers, lease)
-    async with stage(binary, scenario.persistence, size, seed) as place:
+    async with stage(scenario.where, binary, scenario.persistence, size, seed) as place:
         problems = await _perform(scenario, place, show)
         books = Books(
             place.ledger,
@@ -64,13 +60,14 @@ async def run(
         )
         verdict = books.judge(await _states(place))
         verdict.unexpected += problems
-        verdict.unexpected += await asyncio.to_thread(_left_behind, place.server.url)
-        figures = scenario.judge(books, verdict)
+        findings = await asyncio.to_thread(place.home.examine)
+        verdict.unexpected += findings.faults
+        figures = findings.figures | scenario.judge(books, verdict)
         warnings = [entry.about for entry in place.ledger.of("warning", "refused")]
         return Report(
             scenario=scenario.name,
             title=scenario.title,
-            server=binary.label,
+            server=place.home.label,
             seed=seed,
             scale=scale,
             size=size,
@@ -84,7 +81,7 @@ async def run(
 
 def _orders(scenario: Scenario, place: Stage) -> Orders:
     return Orders(
-        url=place.server.url,
+        url=place.home.url,
         folder=str(place.ledger.folder),
         lease=place.size.lease,
         concurrency=scenario.concurrency,
@@ -161,26 +158,20 @@ async def _drained(place: Stage, queue: Queue, show: Show) -> None:
         with suppress(StorageError):
             counts = await queue.counts()
             waiting = sum(counts[state] for state in ("scheduled", "queued", "running", "retrying"))
-            if not waiting and not await place.command("KEYS", f"jq:{{{QUEUE}}}:inbox:*"):
+            if not waiting and not await place.home.handed_over():
                 return
         await asyncio.sleep(_LOOK_EVERY)
 
 
 async def _states(place: Stage) -> dict[str, str | None]:
-    """The state that the server holds of each job; ``None`` where it knows of none."""
+    """The state that the storage holds of each job; ``None`` where it knows of none."""
     ids = {f"job-{number}": None for number in range(place.size.jobs)}
     ordered = [*ids, *(id for id in place.ledger.accepted if id not in ids)]
     states: dict[str, str | None] = {}
-    async with Queue(QUEUE, place.server.url) as queue:
+    async with Queue(QUEUE, place.home.url) as queue:
         for start in range(0, len(ordered), MAX_BATCH):
             batch = ordered[start : start + MAX_BATCH]
             answers = await queue.storage.results(QUEUE, batch)
             for id, answer in zip(batch, answers, strict=True):
                 states[id] = None if answer is None else str(answer.state)
     return states
-
-
-def _left_behind(url: str) -> list[str]:
-    """Keys that break the rules for keys: leases, inboxes and counts of jobs that have ended."""
-    with redis.Redis.from_url(url) as admin:
-        return [f"left behind: {fault}" for fault in find_faults(admin, [])]

@@ -16,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
+from tests.chaos.homes import DiskHome
 from tests.chaos.stage import Stage
 
 Fault: TypeAlias = Callable[[Stage, random.Random], Awaitable[None]]
@@ -46,10 +47,10 @@ async def freeze_workers(stage: Stage, dice: random.Random) -> None:
     numbers = range(len(stage.fleet.workers))
     frozen = dice.sample(numbers, max(1, len(numbers) // 2))
     for number in frozen:
-        stage.fleet.freeze(number)
+        stage.fleet.freeze(stage.fleet.workers[number])
     await asyncio.sleep(3 * stage.size.lease)
     for number in frozen:
-        stage.fleet.thaw(number)
+        stage.fleet.thaw(stage.fleet.workers[number])
     stage.happened("workers frozen", len(frozen))
     await asyncio.sleep(dice.uniform(0.2, 0.5) * stage.size.lease)
 
@@ -58,6 +59,30 @@ async def kill_producer(stage: Stage, dice: random.Random) -> None:
     """SIGKILL a producer; its successor enqueues the same ids, those that are stored once more."""
     stage.fleet.kill_producer(dice.randrange(len(stage.fleet.producers)))
     stage.happened("producers killed")
+
+
+async def kill_anyone(stage: Stage, dice: random.Random) -> None:
+    """SIGKILL a worker or a producer, once all of them work; one time in ten all at once, so that
+    the next one finds a storage that nobody has in use."""
+    fleet, ledger = stage.fleet, stage.ledger
+    await stage.until(lambda: {process.pid for process in fleet.alive} <= ledger.ready)
+    await asyncio.sleep(dice.uniform(0.0, 0.2))
+    victims = list(fleet.alive)
+    if dice.random() < 0.9:
+        victims = [dice.choice(victims)]
+    fleet.kill_at_once(victims)
+    stage.happened("processes killed", len(victims))
+
+
+async def freeze_anyone(stage: Stage, dice: random.Random) -> None:
+    """SIGSTOP a worker or a producer for three leases, with whatever lock it holds."""
+    fleet = stage.fleet
+    process = dice.choice(list(fleet.alive))
+    fleet.freeze(process)
+    await asyncio.sleep(3 * stage.size.lease)
+    fleet.thaw(process)
+    stage.happened("processes frozen")
+    await asyncio.sleep(dice.uniform(0.2, 0.5) * stage.size.lease)
 
 
 # -- the server ------------------------------------------------------------------------------------
@@ -117,6 +142,33 @@ async def run_out_of_memory(stage: Stage, dice: random.Random) -> None:
     stage.pen.note("oom_over")
     await stage.command("CONFIG", "SET", "maxmemory", "0")
     stage.happened("times out of memory")
+
+
+# -- the disk --------------------------------------------------------------------------------------
+
+
+async def fill_disk(stage: Stage, dice: random.Random) -> None:
+    """Leave no room on the disk, for as long as the run says, and until enqueues are refused.
+
+    What is freed meanwhile is taken as well. One more producer comes, which waits for nobody; in
+    the end, each call of each producer must be stored as a whole or not at all.
+    """
+    home, size = stage.home, stage.size
+    assert isinstance(home, DiskHome)
+    home.disk.fill()
+    stage.pen.note("full")
+    stage.fleet.start_hasty_producer(size.jobs, max(100, size.jobs // 5), batch=20)
+    until = time.monotonic() + size.seconds
+    while time.monotonic() < until or not stage.ledger.counts["refused"]:
+        await asyncio.sleep(0.05)
+        home.disk.fill()
+    stored = await asyncio.to_thread(home.stored)
+    for ids in stage.fleet.batches:
+        if 0 < len(stored.intersection(ids)) < len(ids):
+            stage.pen.note("error", f"only a part of a call is stored: {ids[0]} to {ids[-1]}")
+    stage.pen.note("room")
+    home.disk.make_room()
+    stage.happened("times the disk was full")
 
 
 ALL = (

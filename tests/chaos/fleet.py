@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -60,6 +62,12 @@ class Fleet:
         self.producers.append(process)
         self._producing.append((program, orders))
 
+    def start_hasty_producer(self, first: int, count: int, batch: int) -> None:
+        """Start a producer of so many jobs that sends without regard to what is still queued."""
+        assert self._orders is not None
+        orders = replace(self._orders, first=first, count=count, batch=batch, backlog=sys.maxsize)
+        self.start_producer("produce", orders)
+
     def _start(self, program: str, orders: Orders) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "tests.chaos.programs", program, orders.dumps()]
         with (self._ledger.folder / f"{len(self._all)}.stderr").open("wb") as errors:
@@ -73,6 +81,19 @@ class Fleet:
     def producing(self) -> bool:
         """Whether a producer still has jobs to enqueue."""
         return any(producer.poll() is None for producer in self.producers)
+
+    @property
+    def alive(self) -> Iterator[subprocess.Popen[bytes]]:
+        """The workers, and the producers that still have jobs to enqueue."""
+        yield from self.workers
+        yield from (producer for producer in self.producers if producer.poll() is None)
+
+    @property
+    def batches(self) -> Iterator[list[str]]:
+        """The ids of each call of more than one job."""
+        for _, orders in self._producing:
+            if orders.batch > 1:
+                yield from orders.batches
 
     # -- harming ---------------------------------------------------------------------------------
 
@@ -89,23 +110,35 @@ class Fleet:
         self.workers[number] = self._start("work", self._orders)
 
     def kill_producer(self, number: int) -> None:
-        """SIGKILL a producer, and start another one that has the same jobs, from the first on."""
+        """SIGKILL a producer, and start another one that has the same jobs, from the first on that
+        was not accepted."""
         process = self.producers[number]
         process.kill()
         process.wait()
+        self._ledger.refresh()
+        program, orders = self._producing[number]
+        self._producing[number] = program, orders.after(self._ledger.accepted)
         self.producers[number] = self._start(*self._producing[number])
         self._meant_to_end.add(self.producers[number].pid)
 
-    def freeze(self, number: int) -> None:
-        """SIGSTOP a worker."""
-        process = self.workers[number]
+    def kill_at_once(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
+        """SIGKILL some workers and producers before any other one starts in their place."""
+        for process in processes:
+            process.kill()
+        for process in processes:
+            if process in self.workers:
+                self.kill(self.workers.index(process))
+            else:
+                self.kill_producer(self.producers.index(process))
+
+    def freeze(self, process: subprocess.Popen[bytes]) -> None:
+        """SIGSTOP a process."""
         self._pen.note("freeze", process.pid)
         process.send_signal(signal.SIGSTOP)
         self._frozen.add(process.pid)
 
-    def thaw(self, number: int) -> None:
-        """SIGCONT a worker."""
-        process = self.workers[number]
+    def thaw(self, process: subprocess.Popen[bytes]) -> None:
+        """SIGCONT a process."""
         process.send_signal(signal.SIGCONT)
         self._frozen.discard(process.pid)
         self._pen.note("thaw", process.pid)

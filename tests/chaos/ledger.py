@@ -18,10 +18,10 @@ class Entry(NamedTuple):
     """One line.
 
     Attributes:
-        kind: ``accepted``, ``refused``, ``answered`` (producers); ``ready``, ``start``, ``end``,
-            ``settled``, ``unheard``, ``stopped``, ``stalled``, ``left`` (workers); ``warning``,
-            ``error`` (what either logged); ``kill``, ``killed``, ``freeze``, ``thaw``,
-            ``server_down``, ``server_up``, ``oom``, ``oom_over`` (the driver).
+        kind: ``ready`` (all); ``accepted``, ``refused``, ``answered`` (producers); ``start``,
+            ``end``, ``settled``, ``unheard``, ``stopped``, ``stalled``, ``left`` (workers);
+            ``warning``, ``error`` (what either logged); ``kill``, ``killed``, ``freeze``, ``thaw``,
+            ``server_down``, ``server_up``, ``oom``, ``oom_over``, ``full``, ``room`` (the driver).
         at: Seconds of the monotonic clock.
         process: Who wrote it.
         attempt: Of a job, else 0.

@@ -12,9 +12,9 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Container, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,6 +24,11 @@ from tests.chaos.ledger import Pen
 
 QUEUE = "chaos"
 _ORPHANED = 70
+
+
+def job_id(number: int) -> str:
+    """The id of a run's job."""
+    return f"job-{number}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +61,20 @@ class Orders:
 
     def dumps(self) -> str:
         return json.dumps(asdict(self))
+
+    def after(self, accepted: Container[str]) -> Orders:
+        """What is left to do, from the first job on that was not accepted."""
+        end = self.first + self.count
+        left = (n for n in range(self.first, end) if job_id(n) not in accepted)
+        first = next(left, end)
+        return replace(self, first=first, count=end - first)
+
+    @property
+    def batches(self) -> Iterator[list[str]]:
+        """The ids of each of a producer's calls."""
+        end = self.first + self.count
+        for start in range(self.first, end, self.batch):
+            yield [job_id(n) for n in range(start, min(start + self.batch, end))]
 
     @property
     def queue(self) -> Queue:
@@ -138,6 +157,7 @@ async def produce(orders: Orders, pen: Pen) -> None:
             for spec in specs:
                 pen.note("accepted", spec.options.id)
 
+    pen.note("ready")
     await asyncio.gather(*(send() for _ in range(orders.concurrency)))
     watcher.cancel()
     await asyncio.wait([watcher])
@@ -164,12 +184,8 @@ async def call(orders: Orders, pen: Pen) -> None:
 
 def _batches(orders: Orders) -> Iterator[list[JobSpec[Any]]]:
     randomly = random.Random(orders.seed)
-    numbers = iter(range(orders.first, orders.first + orders.count))
-    while batch := [number for _, number in zip(range(orders.batch), numbers, strict=False)]:
-        yield [
-            JobSpec("task", randomly.randint(*orders.sleep_ms), JobOptions(id=f"job-{number}"))
-            for number in batch
-        ]
+    for ids in orders.batches:
+        yield [JobSpec("task", randomly.randint(*orders.sleep_ms), JobOptions(id=id)) for id in ids]
 
 
 async def _enqueue(queue: Queue, specs: list[JobSpec[Any]]) -> None:

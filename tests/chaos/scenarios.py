@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 from jobqueue.replies import RECHECK_EVERY
 from tests.chaos import faults
 from tests.chaos.faults import at, at_moments, in_a_row, while_busy
-from tests.chaos.stage import Persistence, Size
+from tests.chaos.stage import Persistence, Size, Where
 from tests.chaos.verdict import Books, Verdict, quantile
 
 Judge: TypeAlias = Callable[[Books, Verdict], dict[str, Any]]
@@ -28,7 +28,8 @@ class Scenario:
         times: How often, where that is counted.
         at_least: The same in a small run.
         seconds: How long, where that is not.
-        persistence: What the server keeps.
+        where: What keeps the jobs.
+        persistence: What a server keeps.
         judge: What else it demands.
         lease: Of the queue, in seconds.
         workers: Worker processes.
@@ -47,6 +48,7 @@ class Scenario:
     times: int = 0
     at_least: int = 3
     seconds: float = 0.0
+    where: Where = Where.SERVER
     persistence: Persistence = Persistence.NONE
     judge: Judge = lambda books, verdict: {}
     lease: float = 2.0
@@ -153,6 +155,30 @@ def _refused_and_back(books: Books, verdict: Verdict) -> dict[str, Any]:
     }
 
 
+def _refused_without_room(books: Books, verdict: Verdict) -> dict[str, Any]:
+    """What did not fit was refused, in words that help; with room again, all went on by itself."""
+    ledger = books.ledger
+    full, room = ledger.of("full")[0], ledger.of("room")[0]
+    refused = ledger.of("refused")
+    if not refused:
+        verdict.unexpected.append("no enqueue was refused")
+    for entry in refused:
+        if not entry.about.startswith("storage_unavailable: ") or "full" not in entry.about:
+            verdict.unexpected.append(f"refused otherwise: {entry.about}")
+    back = min((at for at in ledger.accepted.values() if at > room.at), default=float("inf"))
+    settled = min((e.at for e in ledger.of("settled") if e.at > room.at), default=float("inf"))
+    for what, moment in (("accepted", back), ("settled", settled)):
+        if moment - room.at > BACK_WITHIN:
+            verdict.unexpected.append(f"{what} again only after {moment - room.at:.1f} s")
+    return {
+        "refused": len(refused),
+        "accepted_while_full": sum(full.at < at < room.at for at in ledger.accepted.values()),
+        "settled_while_full": sum(full.at < e.at < room.at for e in ledger.of("settled")),
+        "back": back - room.at,
+        "settling_back": settled - room.at,
+    }
+
+
 def _recovered_in_time(books: Books, verdict: Verdict) -> dict[str, Any]:
     limit = books.lease + RECOVERED_WITHIN
     p99 = verdict.share(0.99)
@@ -247,6 +273,37 @@ SCENARIOS: Final = {
             sleep_ms=(100, 500),
             plan=in_a_row(faults.kill_working_worker),
             judge=_recovered_in_time,
+        ),
+        Scenario(
+            name="SQLITE-KILL",
+            title="any of 4 processes killed, SQLite",
+            where=Where.FILE,
+            jobs=60_000,
+            times=200,
+            workers=2,
+            batches=(1, 20),
+            plan=at_moments(faults.kill_anyone),
+        ),
+        Scenario(
+            name="SQLITE-FREEZE",
+            title="any of 4 processes frozen for 3 leases, SQLite",
+            where=Where.FILE,
+            jobs=40_000,
+            times=40,
+            at_least=1,
+            workers=2,
+            batches=(1, 20),
+            plan=at_moments(faults.freeze_anyone),
+        ),
+        Scenario(
+            name="SQLITE-FULL",
+            title="no room on the disk, SQLite",
+            where=Where.SMALL_DISK,
+            jobs=20_000,
+            seconds=30.0,
+            batches=(1, 20),
+            plan=at(0.2, faults.fill_disk),
+            judge=_refused_without_room,
         ),
         Scenario(
             name="ALL",

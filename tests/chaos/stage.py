@@ -1,4 +1,4 @@
-"""Where a run takes place: a server of its own, the fleet, the ledger, and the dice."""
+"""Where a run takes place: a home for its jobs, the fleet, the ledger, and the dice."""
 
 from __future__ import annotations
 
@@ -6,20 +6,16 @@ import asyncio
 import random
 import tempfile
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-
 from tests.chaos.fleet import Fleet
+from tests.chaos.homes import DiskHome, FileHome, Home, ServerHome
 from tests.chaos.ledger import Ledger, Pen
-from tests.support.servers import Server, ServerBinary
+from tests.support.servers import Server, ServerBinary, find_servers
 
 _LOOK_EVERY: Final = 0.02
 
@@ -34,6 +30,14 @@ class Persistence(Enum):
     def __init__(self, options: tuple[str, ...], window: float) -> None:
         self.options = options
         self.window = window
+
+
+class Where(Enum):
+    """What keeps the jobs: a server, a SQLite file, or one on a disk that can be filled."""
+
+    SERVER = "server"
+    FILE = "file"
+    SMALL_DISK = "small disk"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,27 +63,27 @@ class Stage:
     """What faults have in their hands.
 
     Args:
-        server: It runs.
+        home: It has started.
         folder: Of the ledger.
         pen: The driver's.
         size: Of the run.
         seed: Of all that is drawn.
     """
 
-    def __init__(self, server: Server, folder: Path, pen: Pen, size: Size, seed: int) -> None:
-        self.server = server
+    def __init__(self, home: Home, folder: Path, pen: Pen, size: Size, seed: int) -> None:
+        self.home = home
         self.ledger = Ledger(folder)
         self.pen = pen
         self.fleet = Fleet(self.ledger, pen)
         self.size = size
         self.seed = seed
         self.faults: Final[dict[str, int]] = {}
-        self.admin = Redis(
-            host="127.0.0.1",
-            port=server.port,
-            socket_timeout=30,
-            retry=Retry(NoBackoff(), 0),
-        )
+
+    @property
+    def server(self) -> Server:
+        """The server, where there is one."""
+        assert isinstance(self.home, ServerHome), f"{self.home.label} is no server"
+        return self.home.server
 
     def dice(self, name: str) -> random.Random:
         """A source of chance for one fault, which others do not disturb."""
@@ -101,27 +105,35 @@ class Stage:
 
     async def command(self, *command: Any) -> Any:
         """A command of the one who makes the faults; ``None`` while the server is away."""
-        with suppress(RedisError, OSError):
-            return await self.admin.execute_command(*command)
-        return None
+        assert isinstance(self.home, ServerHome), f"{self.home.label} is no server"
+        return await self.home.command(*command)
+
+
+def _home(
+    where: Where, binary: ServerBinary | None, persistence: Persistence, folder: Path
+) -> Home:
+    if where is Where.SERVER:
+        return ServerHome(binary or find_servers()[0], persistence.options)
+    return {Where.FILE: FileHome, Where.SMALL_DISK: DiskHome}[where](folder / "jobs")
 
 
 @asynccontextmanager
 async def stage(
-    binary: ServerBinary | None, persistence: Persistence, size: Size, seed: int
+    where: Where, binary: ServerBinary | None, persistence: Persistence, size: Size, seed: int
 ) -> AsyncGenerator[Stage]:
     """Set the stage; afterwards nothing is left of it."""
-    server = Server(binary, persistence.options)
     with tempfile.TemporaryDirectory(prefix="jobqueue-chaos-") as folder:
+        home = _home(where, binary, persistence, Path(folder))
         pen = Pen(Path(folder))
         try:
-            await asyncio.to_thread(server.start)
-            made = Stage(server, Path(folder), pen, size, seed)
+            await home.start()
             try:
-                yield made
+                made = Stage(home, Path(folder), pen, size, seed)
+                try:
+                    yield made
+                finally:
+                    made.fleet.end()
             finally:
-                made.fleet.end()
-                await made.admin.aclose()
+                await home.stop()
         finally:
-            server.stop()
             pen.close()

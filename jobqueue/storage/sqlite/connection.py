@@ -221,6 +221,7 @@ class Connection:
             _log.warning("cannot tidy up in %s: %s", self._path, error)
 
     def _explain(self, error: sqlite3.Error) -> StorageError:
+        """What is beyond this library's power, and may pass, is "unavailable"."""
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL):
             return StorageUnavailable(
@@ -229,7 +230,15 @@ class Connection:
         if code == sqlite3.SQLITE_CANTOPEN:
             return StorageUnavailable(f"{self._path} cannot be opened: {error}")
         if code == sqlite3.SQLITE_FULL:
-            return StorageError(f"{self._path}: the disk is full; nothing was changed")
+            return StorageUnavailable(
+                f"{self._path}: the disk is full; nothing was changed. Make room and try again"
+            )
+        if code == sqlite3.SQLITE_IOERR:
+            # It may have been the last step of a commit, which the next one to open the file finds.
+            return StorageUnavailable(
+                f"{self._path} cannot be read or written ({error.sqlite_errorname}): see whether "
+                "its disk is full, over a quota or broken, and try again"
+            )
         return StorageError(f"{self._path}: {error}; nothing was changed")
 
 
