@@ -7,12 +7,11 @@ Calls go through :func:`asyncio.run_coroutine_threadsafe`. anyio's blocking port
 was measured against it: 150 to 230 microseconds a call against 80 to 130 from one thread, and
 about 110 against 35 from 50 threads at a time.
 
-**fork.** A child inherits neither the thread nor the right to use its connections: an SQLite
-connection that lives on in a forked child, even unused, makes that child and its parent lose each
-other's locks, and then commits (https://www.sqlite.org/howtocorrupt.html, 2.6); a socket that the
-child tidies up ends TLS for the parent. So all sessions are closed before a fork, and parent and
-child each begin anew with their next call. That cannot be done while a call is under way in another
-thread; then the child leaves what it inherited untouched for ever.
+**fork.** A child inherits neither the thread nor the right to use its connections: a socket that
+the child tidies up ends TLS for the parent. So all sessions are closed before a fork, and parent
+and child each begin anew with their next call. That cannot be done while a call is under way in
+another thread; then the child leaves what it inherited untouched for ever. SQLite connections, with
+which that would not do, are closed in any case (``storage/forking.py``).
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
-import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
@@ -30,6 +28,7 @@ from weakref import WeakKeyDictionary
 from jobqueue.errors import StorageError
 from jobqueue.producer import Producer
 from jobqueue.storage.base import Storage
+from jobqueue.storage.forking import around_forks
 
 T = TypeVar("T")
 
@@ -196,11 +195,7 @@ class Background:
         if self._hooked:
             return
         self._hooked = True
-        os.register_at_fork(
-            before=self._before_fork,
-            after_in_parent=self._after_fork_in_parent,
-            after_in_child=self._after_fork_in_child,
-        )
+        around_forks(self._before_fork, self._after_fork_in_parent, self._after_fork_in_child)
         # Executors, such as SQLiteStorage's, end before atexit. concurrent.futures itself uses
         # this to be early; what was registered later is called earlier.
         early: Callable[[Callable[[], None]], object]

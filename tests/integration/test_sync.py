@@ -7,14 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,8 +34,7 @@ from jobqueue import (
 )
 from jobqueue.background import background
 from tests.support.backends import Backend
-
-ROOT = Path(__file__).parents[2]
+from tests.support.scripts import ROOT, run
 
 
 @pytest.fixture
@@ -437,22 +434,6 @@ def test_queues_share_the_loop_and_a_storage_and_go_one_by_one(backend: Backend)
 
 
 # -- processes -------------------------------------------------------------------------------------
-
-
-def run(program: str, *arguments: str) -> list[str]:
-    """Run a program that must end by itself, with nothing to complain of; its lines."""
-    # From 3.12 on, Python warns of every fork beside a thread, which is what some of these do.
-    quiet = "ignore:This process:DeprecationWarning"
-    script = textwrap.dedent(program)
-    done = subprocess.run(
-        [sys.executable, "-W", "default", "-W", quiet, "-c", script, *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.splitlines()
 
 
 def test_a_program_ends_by_itself_without_close(backend: Backend) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeVar
 
 from jobqueue.errors import StorageError, StorageUnavailable
+from jobqueue.storage.forking import Handle
 from jobqueue.storage.sqlite.schema import BUSY_SECONDS, WAL_BYTES, connect, open_file
 
 _log: Final = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class Connection:
         self._clock = clock
         self._on_commit = on_commit
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="jobqueue-sqlite")
-        self._opened = ExitStack()
+        self._handle = Handle(self._open)
         self._closed = False
         self._checkpoint_at = WAL_BYTES
         self._sql: sqlite3.Connection
@@ -58,9 +59,9 @@ class Connection:
 
     async def open(self) -> None:
         try:
-            await self.run(self._open)
+            await self.run(lambda: None)
         except BaseException:
-            self._executor.submit(self._opened.close)
+            self._executor.submit(self._handle.close)
             self._executor.shutdown(wait=False)
             raise
 
@@ -73,12 +74,17 @@ class Connection:
         """
 
         def close() -> None:
-            with self._opened:
+            try:
                 before()
-                for work in last:
-                    self._write_if_possible(work)
+                with self._handle:
+                    for work in last:
+                        self._write_if_possible(work)
+            finally:
+                self._handle.close()
 
         self._closed = True
+        if self._handle.inherited:
+            return
         end = self._executor.submit(close)
         try:
             await asyncio.wrap_future(end)
@@ -100,10 +106,15 @@ class Connection:
 
     async def run(self, call: Callable[[], _T]) -> _T:
         """Run ``call`` in the thread. A cancelled caller does not stop it half-way."""
+        if self._handle.inherited:
+            raise StorageError(
+                f"{self._path} was opened before this process was forked: make a new queue here"
+            )
         if self._closed:
             raise StorageError(f"{self._path} was closed")
+        loop = asyncio.get_running_loop()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+            return await loop.run_in_executor(self._executor, self._run, call)
         except sqlite3.Error as error:
             raise self._explain(error) from error
 
@@ -145,9 +156,15 @@ class Connection:
         finally:
             self._sql.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
 
-    def _open(self) -> None:
-        self._sql = self._opened.enter_context(closing(open_file(self._path)))
-        self._copier = self._opened.enter_context(closing(connect(self._path)))
+    def _open(self) -> ExitStack:
+        with ExitStack() as opened:
+            self._sql = opened.enter_context(closing(open_file(self._path)))
+            self._copier = opened.enter_context(closing(connect(self._path)))
+            return opened.pop_all()
+
+    def _run(self, call: Callable[[], _T]) -> _T:
+        with self._handle:
+            return call()
 
     def _read(self, work: Work[_T]) -> _T:
         self._sql.execute("BEGIN")
@@ -179,20 +196,21 @@ class Connection:
         """
         give_up_at = time.monotonic() + BUSY_SECONDS
         pause = _FIRST_PAUSE_SECONDS
+        while not self._try_to_lock(time.monotonic() > give_up_at):
+            self._handle.sleep(pause * random.uniform(0.5, 1.5))
+            pause = min(2 * pause, _LAST_PAUSE_SECONDS)
+
+    def _try_to_lock(self, last_try: bool) -> bool:
         self._sql.execute("PRAGMA busy_timeout = 0")
         try:
-            while True:
-                try:
-                    self._sql.execute("BEGIN IMMEDIATE")
-                    return
-                except sqlite3.OperationalError as error:
-                    busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-                    if not busy or time.monotonic() > give_up_at:
-                        raise
-                time.sleep(pause * random.uniform(0.5, 1.5))
-                pause = min(2 * pause, _LAST_PAUSE_SECONDS)
+            self._sql.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if last_try or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            return False
         finally:
             self._sql.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+        return True
 
     def _committed(self) -> None:
         self._on_commit()

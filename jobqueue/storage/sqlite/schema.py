@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-import threading
 import time
 from typing import Final
 
@@ -94,16 +93,15 @@ _TABLES: Final = (
     ) WITHOUT ROWID""",
 )
 
-# A process that closes any descriptor of a file drops all its locks on it, those of SQLite's
-# connections included. So the file is only ever opened here when it is new, and nobody else in
-# this process may be connecting meanwhile.
-_creating: Final = threading.Lock()
-
 
 def connect(path: str) -> sqlite3.Connection:
-    """A connection with this storage's settings, for use in the calling thread."""
+    """A connection with this storage's settings, for use in one thread at a time."""
     connection = sqlite3.connect(
-        path, timeout=BUSY_SECONDS, isolation_level=None, cached_statements=256
+        path,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        cached_statements=256,
+        check_same_thread=False,
     )
     try:
         connection.execute("PRAGMA synchronous = FULL")
@@ -130,9 +128,8 @@ def open_file(path: str) -> sqlite3.Connection:
             f"{'.'.join(map(str, OLDEST_SQLITE))} or later"
         )
     try:
-        with _creating:
-            _create(path)
-            connection = connect(path)
+        _create(path)
+        connection = connect(path)
         try:
             _prepare(connection, path)
         except BaseException:
@@ -146,6 +143,9 @@ def open_file(path: str) -> sqlite3.Connection:
 
 
 def _create(path: str) -> None:
+    # A process that closes any descriptor of a file drops all its locks on it, those of SQLite's
+    # connections included. So the file is only ever opened here when it is new; and nobody else in
+    # this process is connecting meanwhile, since handles are opened one after the other.
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:

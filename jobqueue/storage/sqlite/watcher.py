@@ -8,9 +8,11 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from typing import Final, TypeVar
 
 from jobqueue.storage.base import Message, Sink
+from jobqueue.storage.forking import Handle
 from jobqueue.storage.sqlite.connection import Transaction
 from jobqueue.storage.sqlite.leasing import next_due
 from jobqueue.storage.sqlite.outbox import decode, newest_message
@@ -76,9 +78,11 @@ class Watcher:
         self._joined_since = False
         self._stopping = False
         self._thread: threading.Thread | None = None
-        # -1 differs from every version, so the next look takes everything for changed.
+        # Of one connection. -1 differs from all: the next look takes everything for changed.
         self._version = -1
         self._due: dict[str, int | None] = {}
+        self._handle = Handle(self._open)
+        self._sql: sqlite3.Connection
 
     async def wait(self, waiter: Waiter, seconds: float) -> None:
         """Return when there is something to claim, when the waiter is unblocked, or in time."""
@@ -124,15 +128,20 @@ class Watcher:
             self._thread.start()
         self._look_at_once.set()
 
+    def _open(self) -> ExitStack:
+        with ExitStack() as opened:
+            self._sql = opened.enter_context(closing(connect(self._path)))
+            self._version = -1
+            return opened.pop_all()
+
     def _run(self) -> None:
-        connection: sqlite3.Connection | None = None
         changed_at = time.monotonic()
         try:
             while not self._stopping:
                 try:
-                    if connection is None:
-                        connection = connect(self._path)
-                    if self._look(connection):
+                    with self._handle:
+                        changed = self._look()
+                    if changed:
                         changed_at = time.monotonic()
                     busy = time.monotonic() - changed_at < _BUSY_SECONDS
                     seconds = _BUSY_LOOK_SECONDS if busy else _LOOK_SECONDS
@@ -148,19 +157,18 @@ class Watcher:
                 self._look_at_once.wait(seconds if waiting else None)
                 self._look_at_once.clear()
         finally:
-            if connection is not None:
-                connection.close()
+            self._handle.close()
 
-    def _look(self, connection: sqlite3.Connection) -> bool:
+    def _look(self) -> bool:
         """Wake whom the file has something for; say whether there was a commit."""
         with self._lock:
             waiters, listeners = list(self._waiters), list(self._listeners)
             joined, self._joined_since = self._joined_since, False
         # The version first: a commit after it makes the next look find another one.
-        version = connection.execute("PRAGMA data_version").fetchone()[0]
+        version = self._sql.execute("PRAGMA data_version").fetchone()[0]
         changed = version != self._version
         self._version = version
-        tx = Transaction(connection, self._clock())
+        tx = Transaction(self._sql, self._clock())
         if changed:
             self._due.clear()
         for queue in {waiter.queue for waiter in waiters} - self._due.keys():
