@@ -519,7 +519,7 @@ def test_a_forked_child_starts_afresh_and_loses_nothing(backend: Backend) -> Non
     ) == ["['parent', 'child', 'child, after the parent has closed']"]
 
 
-@pytest.mark.storages("redis")
+@pytest.mark.storages("sqlite", "redis")
 def test_a_fork_while_another_thread_waits_harms_nobody(backend: Backend) -> None:
     assert run(
         """

@@ -14,7 +14,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeVar
 
-from jobqueue.errors import StorageError, StorageUnavailable
+from jobqueue.errors import JobQueueError, StorageError, StorageUnavailable
 from jobqueue.storage.forking import Handle
 from jobqueue.storage.sqlite.schema import BUSY_SECONDS, WAL_BYTES, connect, open_file
 
@@ -24,6 +24,8 @@ _T = TypeVar("_T")
 _BUSY_MS: Final = int(BUSY_SECONDS * 1000)
 _FIRST_PAUSE_SECONDS: Final = 0.0002
 _LAST_PAUSE_SECONDS: Final = 0.004
+_PATIENCE: Final = 0.01
+"""Seconds, for each :data:`WAL_BYTES` of log, that writers are held up to let readers end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,8 @@ class Connection:
         def close() -> None:
             try:
                 before()
-                with self._handle:
-                    for work in last:
-                        self._write_if_possible(work)
+                for work in last:
+                    self._write_if_possible(work)
             finally:
                 self._handle.close()
 
@@ -125,20 +126,33 @@ class Connection:
         except OSError:
             return 0
 
-    def checkpoint(self) -> None:
+    def checkpoint(self, patience: float = 0.0) -> None:
         """Copy the log into the file, so that the next commit starts the log anew.
 
         SQLite up to 3.51.2 can corrupt a file when a checkpoint and a commit of two connections
         meet (the "WAL-reset bug"), and most Pythons come with one of those. So nobody's commit
         checkpoints by itself, and the copying runs while this connection holds the write lock.
 
+        Args:
+            patience: Seconds to wait, with the lock, for those who read from the log.
+
         Source: https://www.sqlite.org/wal.html#walresetbug
         """
         self._lock()
         try:
-            self._copier.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            give_up_at = time.monotonic() + patience / 2
+            while not (copied := self._copy()) and time.monotonic() < give_up_at:
+                time.sleep(_FIRST_PAUSE_SECONDS)
+            if copied:
+                # Who begins now reads the file alone; those before have this long to end.
+                time.sleep(patience / 2)
         finally:
             self._sql.execute("ROLLBACK")
+
+    def _copy(self) -> bool:
+        """Copy what readers of an old view allow; whether that was all."""
+        busy, log, copied = self._copier.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        return not busy and log == copied
 
     def vacuum(self, pages: int) -> None:
         """Cut up to so many unused pages off the file, in a transaction of its own."""
@@ -219,11 +233,13 @@ class Connection:
             if size <= WAL_BYTES:
                 self._checkpoint_at = WAL_BYTES
             return
-        # While somebody reads an old view, a checkpoint cannot empty the log: then not every time.
-        self._checkpoint_at = size + WAL_BYTES // 4
+        # While somebody reads an old view, a checkpoint cannot empty the log: then not every time,
+        # but if somebody always does, with the more patience the larger the log has become.
+        self._checkpoint_at = size + max(size, WAL_BYTES) // 4
+        patience = 0.0 if size < 2 * WAL_BYTES else min(_PATIENCE * size / WAL_BYTES, 1.0)
         # The verb has been committed: what follows must not make it look failed.
         try:
-            self.checkpoint()
+            self.checkpoint(patience)
         except sqlite3.Error as error:
             _log.warning("cannot checkpoint %s now: %s", self._path, error)
 
@@ -234,8 +250,9 @@ class Connection:
 
     def _write_if_possible(self, work: Work[None]) -> None:
         try:
-            self._write(work, None)
-        except sqlite3.Error as error:
+            with self._handle:
+                self._write(work, None)
+        except (sqlite3.Error, JobQueueError) as error:
             _log.warning("cannot tidy up in %s: %s", self._path, error)
 
     def _explain(self, error: sqlite3.Error) -> StorageError:
