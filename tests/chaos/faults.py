@@ -155,19 +155,21 @@ async def fill_disk(stage: Stage, dice: random.Random) -> None:
     """
     home, size = stage.home, stage.size
     assert isinstance(home, DiskHome)
+    stage.fleet.start_hasty_producer(size.jobs, max(100, size.jobs // 5), batch=20)
     home.disk.fill()
     stage.pen.note("full")
-    stage.fleet.start_hasty_producer(size.jobs, max(100, size.jobs // 5), batch=20)
-    until = time.monotonic() + size.seconds
-    while time.monotonic() < until or not stage.ledger.counts["refused"]:
-        await asyncio.sleep(0.05)
-        home.disk.fill()
-    stored = await asyncio.to_thread(home.stored)
+    try:
+        until = time.monotonic() + size.seconds
+        while time.monotonic() < until or not stage.ledger.counts["refused"]:
+            await asyncio.sleep(0.05)
+            home.disk.fill()
+        stored = await asyncio.to_thread(home.stored)
+    finally:
+        stage.pen.note("room")
+        home.disk.make_room()
     for ids in stage.fleet.batches:
         if 0 < len(stored.intersection(ids)) < len(ids):
             stage.pen.note("error", f"only a part of a call is stored: {ids[0]} to {ids[-1]}")
-    stage.pen.note("room")
-    home.disk.make_room()
     stage.happened("times the disk was full")
 
 
