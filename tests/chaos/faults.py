@@ -150,14 +150,15 @@ async def run_out_of_memory(stage: Stage, dice: random.Random) -> None:
 async def fill_disk(stage: Stage, dice: random.Random) -> None:
     """Leave no room on the disk, for as long as the run says, and until enqueues are refused.
 
-    What is freed meanwhile is taken as well. One more producer comes, which waits for nobody; in
-    the end, each call of each producer must be stored as a whole or not at all.
+    What is freed meanwhile is taken as well. One more producer comes, which waits for nobody, and a
+    worker is killed; in the end, each call of each producer must be stored whole or not at all.
     """
     home, size = stage.home, stage.size
     assert isinstance(home, DiskHome)
     stage.fleet.start_hasty_producer(size.jobs, max(100, size.jobs // 5), batch=20)
     home.disk.fill()
     stage.pen.note("full")
+    await kill_worker(stage, dice)
     try:
         until = time.monotonic() + size.seconds
         while time.monotonic() < until or not stage.ledger.counts["refused"]:

@@ -41,6 +41,7 @@ async def test_scenario(name: str) -> None:
     assert sum(report.faults.values()) > 0
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.skipif(not can_mount(), reason=NO_MOUNT)
 @pytest.mark.parametrize(
     "name", [name for name in SCENARIOS if SCENARIOS[name].where is Where.SMALL_DISK]
@@ -49,6 +50,6 @@ def test_scenario_on_a_small_disk(name: str) -> None:
     """Without disks, tests/integration/test_sqlite_faults.py still sees a file that cannot grow."""
     arguments = [name, "--seed", SEED, "--scale", SCALES[name], "--workers", 2, "--lease", 0.6]
     command = [sys.executable, "-m", "tests.chaos", *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 times the disk was full" in done.stdout

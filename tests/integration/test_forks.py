@@ -179,3 +179,45 @@ def test_a_fork_beside_a_transaction_that_does_not_end(backend: Backend) -> None
         """,
         backend.url,
     ) == ["storage True", "queued"]
+
+
+def test_a_fork_does_not_wait_for_those_who_wait_for_others(backend: Backend) -> None:
+    """What waits for the write lock of another process lets forks pass, and then goes on."""
+    assert run_forking(
+        """
+        import subprocess
+        from jobqueue import Queue
+
+        HOLD = '''
+        import sqlite3, sys
+        file = sqlite3.connect(sys.argv[1], isolation_level=None)
+        file.execute("BEGIN IMMEDIATE")
+        print(flush=True)
+        sys.stdin.read()
+        '''
+
+        async def child():
+            async with Queue("q", sys.argv[1]) as queue:
+                print((await queue.counts())["queued"], flush=True)
+
+        async def parent():
+            async with Queue("q", sys.argv[1]) as queue:
+                await queue.enqueue("task", id="before")
+                path = sys.argv[1].removeprefix("sqlite:///")
+                holder = subprocess.Popen(
+                    [sys.executable, "-c", HOLD, path],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                )
+                holder.stdout.readline()
+                waiting = asyncio.create_task(queue.enqueue("task", id="after"))
+                await asyncio.sleep(0.1)
+                assert not waiting.done()
+                assert os.waitpid(fork(child), 0)[1] == 0
+                holder.communicate()
+                print((await waiting).status)
+
+        asyncio.run(parent())
+        """,
+        backend.url,
+    ) == ["1", "queued"]
