@@ -79,8 +79,10 @@ async def freeze_anyone(stage: Stage, dice: random.Random) -> None:
     fleet = stage.fleet
     process = dice.choice(list(fleet.alive))
     fleet.freeze(process)
-    await asyncio.sleep(3 * stage.size.lease)
-    fleet.thaw(process)
+    try:
+        await asyncio.sleep(3 * stage.size.lease)
+    finally:
+        fleet.thaw(process)
     stage.happened("processes frozen")
     await asyncio.sleep(dice.uniform(0.2, 0.5) * stage.size.lease)
 

@@ -289,11 +289,9 @@ SCENARIOS: Final = {
             title="any of 4 processes frozen for 3 leases, SQLite",
             where=Where.FILE,
             jobs=40_000,
-            times=40,
-            at_least=1,
             workers=2,
             batches=(1, 20),
-            plan=at_moments(faults.freeze_anyone),
+            plan=while_busy(faults.freeze_anyone),
         ),
         Scenario(
             name="SQLITE-FULL",

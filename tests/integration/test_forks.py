@@ -74,6 +74,7 @@ def test_handlers_that_fork_disturb_neither_their_worker_nor_their_children(
     assert run_forking(
         """
         import multiprocessing, sqlite3
+        from contextlib import closing
         from jobqueue import Queue, SyncQueue
 
         JOBS = 12
@@ -103,9 +104,9 @@ def test_handlers_that_fork_disturb_neither_their_worker_nor_their_children(
                     await queue.result(f"leaf {number}", wait=20)
 
         asyncio.run(main())
-        file = sqlite3.connect(sys.argv[1].removeprefix("sqlite:///"))
-        print(file.execute("SELECT state, count(*) FROM jobs").fetchall())
-        print(file.execute("PRAGMA integrity_check").fetchone())
+        with closing(sqlite3.connect(sys.argv[1].removeprefix("sqlite:///"))) as file:
+            print(file.execute("SELECT state, count(*) FROM jobs").fetchall())
+            print(file.execute("PRAGMA integrity_check").fetchone())
         """,
         backend.url,
     ) == ["{0}", "[('completed', 24)]", "('ok',)"]
