@@ -11,6 +11,7 @@ from jobqueue._version import __version__
 from jobqueue.consumer import Consumer
 from jobqueue.control import Cancel, Retry, Snooze
 from jobqueue.errors import (
+    AccessDenied,
     ConfigurationError,
     JobCancelled,
     JobError,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from jobqueue.storage.sqlite import SQLiteStorage
 
 __all__ = [
+    "AccessDenied",
     "Cancel",
     "CancelResult",
     "ConfigurationError",

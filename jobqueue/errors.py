@@ -53,6 +53,16 @@ class StorageUnavailable(StorageError):
     code = "storage_unavailable"
 
 
+class AccessDenied(ConfigurationError, StorageError):
+    """The storage refuses this user: its password, or a permission that it lacks.
+
+    A worker that meets it at its start ends; one that is at work holds its outcomes and tries
+    again, as in any outage.
+    """
+
+    code = "access_denied"
+
+
 class SerializationError(JobQueueError):
     """A value cannot be turned into bytes, or bytes into a value."""
 

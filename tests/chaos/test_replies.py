@@ -270,6 +270,10 @@ async def _mark(storage: RedisStorage, stage: Stage, for_ms: int) -> None:
     )
 
 
+async def check_access(stage: Stage) -> None:
+    await stage.storage._check_access(QUEUE)
+
+
 def _commands(storage: RedisStorage) -> Any:
     return storage._use(QUEUE)[0]
 
@@ -312,6 +316,7 @@ CASES: Final = (
     Case("counts", count, some_ended),
     Case("listen", listen),
     Case("listen", stop_listening, listening),
+    Case("access", check_access),
 )
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from jobqueue.storage.base import Storage
+from tests.support import acl
 from tests.support.keys import find_faults
 from tests.support.servers import ServerBinary, ServerPool, find_servers
+from tests.support.variants import VARIANT
 
 Clock: TypeAlias = Callable[[], int]
 MakeStorage: TypeAlias = Callable[[], Awaitable[Storage]]
@@ -76,16 +78,25 @@ class SQLiteBackend(Backend):
 
 
 class RedisBackend(Backend):
-    """The first database of a server that nobody else uses; emptied first."""
+    """The first database of a server that nobody else uses; emptied first.
+
+    In the variant ``acl``, jobs are handled by the user of the documentation's recipe.
+
+    Attributes:
+        address: The URL without a user: of one that may do everything.
+    """
 
     kind = "redis"
 
     def __init__(self, url: str) -> None:
         import redis
 
-        self.url = url
+        self.address = self.url = url
         self.admin = redis.Redis.from_url(url)
         self.admin.flushall()
+        if "acl" in VARIANT:
+            acl.make_user(self.admin, "jobqueue")
+            self.url = acl.url_of(url, "jobqueue")
 
     def handle(self, clock: Clock | None = None) -> Storage:
         from jobqueue.storage.redis import RedisStorage

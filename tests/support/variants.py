@@ -1,4 +1,5 @@
-"""The suite with uvloop, or without hiredis: ``JOBQUEUE_TEST_VARIANT=uvloop,no-hiredis``.
+"""The suite with uvloop, without hiredis, or with as few permissions on a server as the
+documentation's recipe grants: ``JOBQUEUE_TEST_VARIANT=uvloop,no-hiredis,acl``.
 
 Imported before anything else is, since what is not to be found must not have been loaded.
 """
@@ -13,7 +14,7 @@ from typing import Any
 
 VARIANT = frozenset(filter(None, os.environ.get("JOBQUEUE_TEST_VARIANT", "").split(",")))
 
-if unknown := VARIANT - {"uvloop", "no-hiredis"}:
+if unknown := VARIANT - {"uvloop", "no-hiredis", "acl"}:
     raise ValueError(f"JOBQUEUE_TEST_VARIANT has unknown parts: {', '.join(sorted(unknown))}")
 if "no-hiredis" in VARIANT:
     modules: dict[str, Any] = sys.modules

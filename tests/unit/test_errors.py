@@ -16,6 +16,7 @@ import jobqueue
 from jobqueue import errors
 from jobqueue.control import Cancel, Retry, Snooze
 from jobqueue.errors import (
+    AccessDenied,
     ConfigurationError,
     JobCancelled,
     JobError,
@@ -54,6 +55,7 @@ makers: dict[type[Exception], st.SearchStrategy[Exception]] = {
     WaitTimeout: st.builds(WaitTimeout, text, st.floats(0, 1e6)),
     LeaseLost: st.builds(LeaseLost, text),
     QueueFull: st.builds(QueueFull, text, st.integers(1, 10**6)),
+    AccessDenied: st.builds(AccessDenied, text),
     SpecError: st.builds(SpecError, text),
     Retry: st.builds(Retry, st.none() | st.floats(0, 1e6)),
     Snooze: st.builds(Snooze, st.floats(0.001, 1e6)),
@@ -118,6 +120,7 @@ def test_the_codes_are_distinct_and_do_not_change() -> None:
         "ConfigurationError": "configuration",
         "StorageError": "storage",
         "StorageUnavailable": "storage_unavailable",
+        "AccessDenied": "access_denied",
         "SerializationError": "serialization",
         "JobNotFound": "job_not_found",
         "JobFailed": "job_failed",
@@ -131,6 +134,10 @@ def test_the_codes_are_distinct_and_do_not_change() -> None:
 
 def test_who_is_what() -> None:
     assert issubclass(StorageUnavailable, StorageError)
+    # The user's to mend, and yet an outage: a worker that is at work holds on to what it has.
+    assert issubclass(AccessDenied, ConfigurationError)
+    assert issubclass(AccessDenied, StorageError)
+    assert not issubclass(AccessDenied, StorageUnavailable)
     assert issubclass(JobExpired, JobCancelled)
     assert issubclass(WaitTimeout, TimeoutError)
     assert not issubclass(JobFailed, StorageError)

@@ -6,16 +6,22 @@ from typing import Final
 
 from redis import exceptions as redis_errors
 
-from jobqueue.errors import ConfigurationError, StorageUnavailable
+from jobqueue.errors import AccessDenied, StorageUnavailable
 
 RETRYABLE: Final = (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError)
 """The answer was lost, or the command was: nobody knows whether it ran."""
 
-_LOGIN: Final = (
+_DENIED: Final = (
     redis_errors.AuthenticationError,
     redis_errors.AuthorizationError,
     redis_errors.NoPermissionError,
 )
+_DENIED_IN_A_SCRIPT: Final = "The user executing the script can't"
+
+
+def is_denied(error: BaseException | None) -> bool:
+    """Whether the server refuses this user, and not the command as such."""
+    return isinstance(error, _DENIED) or str(error).startswith(_DENIED_IN_A_SCRIPT)
 
 
 class translated:
@@ -34,9 +40,10 @@ class translated:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, _LOGIN):
-            raise ConfigurationError(
-                f"{self._url} refuses this user: {error}. Check user, password and ACL of the URL"
+        if is_denied(error):
+            raise AccessDenied(
+                f"{self._url} refuses this user: {error}. Check the URL's user and password, and "
+                "the user's permissions (ACL)"
             ) from error
         if isinstance(error, redis_errors.RedisError | OSError):
             raise StorageUnavailable(f"{self._url} cannot serve now: {error}") from error

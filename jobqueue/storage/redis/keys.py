@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 _ESCAPES: Final = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
@@ -37,6 +38,11 @@ class QueueKeys:
             "events": prefix + b"events",
             "control": prefix + b"control",
         }
+
+    @property
+    def pattern(self) -> str:
+        """What matches all keys and channels of the queue, and no others, in the server's ACL."""
+        return re.sub(r"([*?\[\]\\])", r"\\\1", self._prefix.decode()) + "*"
 
     def named(self, name: str, worker: str = "") -> bytes:
         """The key that a script's header calls ``name``; the inbox belongs to one worker."""

@@ -19,7 +19,7 @@ from redis.asyncio import Connection
 from jobqueue.packing import unpack_raw
 from jobqueue.storage.base import CONTROL, EVENTS, Message, Sink
 from jobqueue.storage.messages import cancel_requested, reply, storage_event
-from jobqueue.storage.redis.errors import translated
+from jobqueue.storage.redis.errors import is_denied, translated
 from jobqueue.storage.redis.wire import Wire, open_wire
 
 logger = logging.getLogger("jobqueue")
@@ -185,10 +185,19 @@ class Listener:
                     feed.fail(redis_errors.ConnectionError("nobody listens any more"))
                     await asyncio.sleep(0)  # in which the loop closes the socket
             self._failures += 1
+            if is_denied(error):
+                self._refuse(error)
             self._missing.update(self._subscriptions)
             logger.debug("pub/sub connection to %s lost: %s", self._url, error)
             delay = _RECONNECT_AFTER[min(self._failures, len(_RECONNECT_AFTER)) - 1]
             await asyncio.sleep(delay * random.uniform(0.5, 1.5))
+
+    def _refuse(self, error: Exception) -> None:
+        """Who waits for a confirmation need not wait: there will be none."""
+        acks, self._acks = self._acks, {}
+        for ack in acks.values():
+            if not ack.done():
+                ack.set_exception(error)
 
     def _take(self, message: list[Any]) -> None:
         if len(message) != 3:

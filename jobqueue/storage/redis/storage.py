@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from jobqueue.errors import ConfigurationError, StorageError
+from redis.exceptions import NoPermissionError
+
+from jobqueue.errors import AccessDenied, StorageError
 from jobqueue.packing import pack_raw
 from jobqueue.states import (
     CancelResult,
@@ -15,6 +18,7 @@ from jobqueue.states import (
     TtlResult,
 )
 from jobqueue.storage.base import (
+    CONTROL,
     EVENTS,
     INLINE_BYTES,
     MAX_CLAIM_BYTES,
@@ -36,13 +40,15 @@ from jobqueue.storage.redis.connections import Blocker, Commands, connection_set
 from jobqueue.storage.redis.keys import QueueKeys
 from jobqueue.storage.redis.listeners import EventListening
 from jobqueue.storage.redis.pubsub import Listener
+from jobqueue.storage.redis.server import SECTIONS, check_version, read_info, warn_about_settings
 from jobqueue.storage.url import masked
+
+logger = logging.getLogger("jobqueue")
 
 _FORGET_DEAD_AFTER_MS: Final = 60_000
 """A dead worker stays on the list that long: a blocked BLMOVE of its may still fill its inbox."""
 _STATES: Final = {state.encode(): state for state in JobState}
 _ENQUEUE_STATUSES: Final = {status.encode(): status for status in EnqueueStatus}
-_MINIMUM: Final = {"redis": (7, 0), "valkey": (7, 2)}
 
 
 class RedisStorage(Storage):
@@ -67,6 +73,8 @@ class RedisStorage(Storage):
         self._blockers: dict[tuple[str, str], Blocker] = {}
         self._next_due: dict[tuple[str, str], float] = {}
         self._last_token: dict[tuple[str, str], str] = {}
+        self._unchecked: set[str] = set()
+        """Queues of which nobody has asked yet whether this user may change them."""
         self._commands: Commands | None = None
         self._listener: Listener | None = None
 
@@ -80,13 +88,25 @@ class RedisStorage(Storage):
     async def _open(self) -> None:
         commands = Commands(self._full_url)
         try:
-            (info,) = await commands.execute(("INFO", "server"))
-            _check_version(_info(info), self.url)
+            await self._look_at_server(commands)
         except BaseException:
             await commands.close()
             raise
+        self._unchecked = set(self._keys)
         self._commands = commands
         self._listener = Listener(commands.settings, self.url)
+
+    async def _look_at_server(self, commands: Commands) -> None:
+        try:
+            (answer,) = await commands.execute(("INFO", *SECTIONS))
+        except AccessDenied as error:
+            if not isinstance(error.__cause__, NoPermissionError):
+                raise
+            logger.info("%s tells this user neither version nor settings; not checked", self.url)
+            return
+        info = read_info(answer)
+        check_version(info, self.url)
+        warn_about_settings(info, self.url)
 
     async def _close(self) -> None:
         commands, listener = self._commands, self._listener
@@ -107,7 +127,30 @@ class RedisStorage(Storage):
         keys = self._keys.get(queue)
         if keys is None:
             keys = self._keys[queue] = QueueKeys(queue)
+            self._unchecked.add(queue)
         return self._commands, keys
+
+    async def _check_access(self, queue: str, *, to_work: bool = False) -> None:
+        """See that the server lets this user do all that it will have to, while nothing is done.
+
+        Raises:
+            AccessDenied: It does not; the message names what is missing.
+        """
+        commands, keys = self._use(queue)
+        try:
+            answer = await commands.call("access", keys, ["1" if to_work else ""])
+            refused = ", ".join(name.decode() for name in answer)
+        except AccessDenied as error:
+            if not isinstance(error.__cause__, NoPermissionError):
+                raise
+            refused = f"EVALSHA or SCRIPT|LOAD on its keys ({error.__cause__})"
+        if refused:
+            raise AccessDenied(
+                f"{self.url} refuses this user what queue {queue!r} needs: {refused}. Grant it "
+                f"those commands, the keys ~{keys.pattern} and the channels &{keys.pattern} "
+                "(ACL SETUSER)"
+            )
+        self._unchecked.discard(queue)
 
     @property
     def _now(self) -> int | str:
@@ -115,6 +158,8 @@ class RedisStorage(Storage):
 
     async def enqueue(self, queue: str, jobs: Sequence[NewJob]) -> list[Enqueued]:
         commands, keys = self._use(queue)
+        if queue in self._unchecked:
+            await self._check_access(queue)
         # One packed argument for the batch: both sides read it faster than eight for each job.
         packed = pack_raw(
             [
@@ -225,6 +270,8 @@ class RedisStorage(Storage):
 
     async def recover(self, queue: str, reaper: str, limit: int, lease_ms: int) -> list[Claim]:
         commands, keys = self._use(queue)
+        if queue in self._unchecked:
+            await self._check_access(queue)
         arguments = [self._now, reaper, limit, lease_ms, MAX_CLAIM_BYTES]
         jobs, dead = await commands.call("recover", keys, arguments)
         for worker in dead:
@@ -233,17 +280,23 @@ class RedisStorage(Storage):
 
     async def promote(self, queue: str, limit: int) -> int | None:
         commands, keys = self._use(queue)
+        if queue in self._unchecked:
+            await self._check_access(queue)
         next_due = await commands.call("promote", keys, [self._now, limit])
         return None if next_due < 0 else next_due
 
     async def prune(self, queue: str, limit: int) -> int:
         commands, keys = self._use(queue)
+        if queue in self._unchecked:
+            await self._check_access(queue)
         return await commands.call("prune", keys, [self._now, limit])
 
     async def cancel(
         self, queue: str, ids: Sequence[str], ttl_ms: int, value: bytes
     ) -> list[CancelResult]:
         commands, keys = self._use(queue)
+        if queue in self._unchecked:
+            await self._check_access(queue)
         arguments = [self._now, ttl_ms, value, INLINE_BYTES, *ids]
         answers: list[Any] = await commands.call("cancel", keys, arguments) if ids else []
         return [CancelResult(answer.decode()) for answer in answers]
@@ -269,6 +322,8 @@ class RedisStorage(Storage):
 
     async def set_result_ttl(self, queue: str, ids: Sequence[str], ttl_ms: int) -> list[TtlResult]:
         commands, keys = self._use(queue)
+        if queue in self._unchecked:
+            await self._check_access(queue)
         arguments = [self._now, ttl_ms, *ids]
         answers: list[Any] = await commands.call("set_result_ttl", keys, arguments) if ids else []
         return [TtlResult(answer.decode()) for answer in answers]
@@ -293,25 +348,14 @@ class RedisStorage(Storage):
 
     async def listen(self, queue: str, topic: str, sink: Sink) -> Subscription:
         commands, keys = self._use(queue)
+        if topic == CONTROL:
+            await self._check_access(queue, to_work=True)
         listener = self._listener
         assert listener is not None  # as the commands above
         subscription = await listener.add(keys.topic(topic), topic, sink)
         if topic != EVENTS:
             return subscription
         return await EventListening.start(commands, keys, self._clock, subscription)
-
-
-def _info(answer: bytes) -> dict[str, str]:
-    lines = answer.decode().splitlines()
-    return dict(line.split(":", 1) for line in lines if ":" in line)
-
-
-def _check_version(info: dict[str, str], url: str) -> None:
-    kind = "valkey" if "valkey_version" in info else "redis"
-    version = str(info[f"{kind}_version"])
-    if tuple(int(part) for part in version.split(".")[:2]) < _MINIMUM[kind]:
-        needed = ".".join(map(str, _MINIMUM[kind]))
-        raise ConfigurationError(f"{url} is {kind} {version}; {needed} or newer is needed")
 
 
 def _claim(fields: list[Any], worker: str, *, cancel_requested: bool = False) -> Claim:
