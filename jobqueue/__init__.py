@@ -26,6 +26,7 @@ from jobqueue.errors import (
     StorageUnavailable,
     WaitTimeout,
 )
+from jobqueue.health import Health, HealthState
 from jobqueue.hooks import Execution
 from jobqueue.job import Event, Job, JobInfo, current_job
 from jobqueue.jobtype import JobType
@@ -59,6 +60,8 @@ __all__ = [
     "Execution",
     "Exponential",
     "Fixed",
+    "Health",
+    "HealthState",
     "Immediate",
     "Job",
     "JobCancelled",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from datetime import UTC, datetime
 from typing import Final
 
 _FIRST: Final = 0.05
@@ -17,11 +18,13 @@ class Outage:
         self._delay = _FIRST
         self.since: float | None = None
         """Monotonic time of the first failure, or ``None`` while all is well."""
+        self.began_at: datetime | None = None
+        """The same by the clock on the wall, for people."""
 
     def failed(self) -> float:
         """Note a failure; seconds to wait, doubling up to 2, with jitter of a half."""
         if self.since is None:
-            self.since = time.monotonic()
+            self.since, self.began_at = time.monotonic(), datetime.now(UTC)
         delay = self._delay * random.uniform(0.5, 1.0)
         self._delay = min(_LONGEST, self._delay * 2)
         return delay
@@ -30,5 +33,6 @@ class Outage:
         """Note a success; seconds that the outage lasted, if there was one."""
         if self.since is None:
             return None
-        lasted, self.since, self._delay = time.monotonic() - self.since, None, _FIRST
+        lasted = time.monotonic() - self.since
+        self.since, self.began_at, self._delay = None, None, _FIRST
         return lasted

@@ -303,7 +303,8 @@ class Queue:
         return Worker(self, concurrency=concurrency)
 
     async def run(self) -> None:
-        """Work on this queue until cancelled; then stop gracefully."""
+        """Work on this queue until cancelled; then stop gracefully. Waits for a storage that is
+        away."""
         await self.worker().run()
 
 

@@ -72,7 +72,7 @@ def _options(  # pyright: ignore[reportUnusedFunction] - typer calls it
     "what is left then goes back to the queue. A second signal ends the process at once.",
     epilog=_exit_codes(
         _0="stopped as asked",
-        _3="the storage was not available at the start",
+        _3="with --burst: the storage was not available at the start; without it, it is waited for",
         _130="stopped by force, by a second SIGINT",
         _143="stopped by force, by a second SIGTERM",
     )

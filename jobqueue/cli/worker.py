@@ -8,7 +8,7 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -199,13 +199,27 @@ class _Run:
         self._signals.notify(lambda: self._request_stop(loop, stop))
         if self._channel is not None:
             self._channel.on_break(lambda: self._request_stop(loop, stop))
-        if stop.is_set():
+        if stop.is_set() or not await self._start(stop):
             return
-        async with self._worker:
+        try:
             self._say_started()
-            await self._until_done(stop)
+            if self._settings.burst:
+                await _unless_stopped(stop, self._worker.wait_until_empty())
+            else:
+                await stop.wait()
             self._say_stopping()
+        finally:
+            await self._worker.stop()
         logger.info("stopped")
+
+    async def _start(self, stop: asyncio.Event) -> bool:
+        """Start the worker; whether that was done before a stop.
+
+        One that serves waits for its storage; one that is to end by itself says that it cannot.
+        """
+        if self._settings.burst:
+            return await _unless_stopped(stop, self._worker.start())
+        return await _unless_stopped(stop, self._worker.start_when_available())
 
     def _request_stop(self, loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
         """Also called in a signal handler, while the loop may be blocked."""
@@ -221,16 +235,6 @@ class _Run:
     def _give_up_at(self) -> float:
         requested_at = self._stop_requested_at
         return self._grace + (time.monotonic() if requested_at is None else requested_at)
-
-    async def _until_done(self, stop: asyncio.Event) -> None:
-        waits: list[asyncio.Task[object]] = [asyncio.create_task(stop.wait())]
-        if self._settings.burst:
-            waits.append(asyncio.create_task(self._worker.wait_until_empty()))
-        done, others = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for task in others:
-            task.cancel()
-        for task in done:
-            task.result()
 
     def _say_started(self) -> None:
         info = banner.describe(self._worker, self._settings.concurrency, self._grace)
@@ -250,6 +254,19 @@ class _Run:
             self._grace,
             "" if self._channel else "; again to force",
         )
+
+
+async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do the work, or give it up at a stop; whether it was done."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    is_done = working.done()
+    working.cancel()
+    await asyncio.wait([working, stopping])
+    if is_done:
+        working.result()
+    return is_done
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

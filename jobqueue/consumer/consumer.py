@@ -14,6 +14,7 @@ from jobqueue.consumer.leases import LeaseKeeper
 from jobqueue.consumer.runner import Runner
 from jobqueue.consumer.settler import Settler
 from jobqueue.errors import StorageError
+from jobqueue.health import Health, HealthState
 from jobqueue.hooks import Hooks
 from jobqueue.ids import check_name, new_worker_id
 from jobqueue.options import QueueOptions
@@ -109,11 +110,31 @@ class Consumer:
         )
         self._control: Subscription | None = None
         self._running = False
+        self._stopping = False
 
     @property
     def active_count(self) -> int:
         """Jobs that this consumer holds now."""
         return len(self._active)
+
+    @property
+    def health(self) -> Health:
+        """What this consumer does now, from what it knows already."""
+        # One that is busy does not claim, one that is idle settles nothing: heartbeats never end.
+        outages = (self._claimer.outage, self._settler.outage, self._keeper.outage)
+        since = min((at for each in outages if (at := each.began_at)), default=None)
+        if self._stopping:
+            state = HealthState.STOPPING
+        elif not self._running:
+            state = HealthState.STOPPED
+        else:
+            state = HealthState.CLAIMING if since is None else HealthState.STORAGE_UNAVAILABLE
+        return Health(
+            queue=self.queue,
+            state=state,
+            active_count=self.active_count,
+            unavailable_since=None if state is HealthState.STOPPED else since,
+        )
 
     async def start(self) -> None:
         """Open the storage and begin to claim.
@@ -143,6 +164,7 @@ class Consumer:
         if not self._running:
             return
         self._running = False
+        self._stopping = True
         seconds = self._options.grace_seconds if grace is None else grace
         await undisturbed(self._stop(seconds))
 
@@ -155,6 +177,7 @@ class Consumer:
         await self._finish_active(grace)
         await claimer
         await self._let_go(max(0.1, deadline - time.monotonic()))
+        self._stopping = False
 
     async def __aenter__(self) -> Consumer:
         await self.start()

@@ -52,6 +52,7 @@ class LeaseKeeper:
         self._ended: asyncio.Future[None] | None = None
         self._stopping = False
         self._wake: Callable[[], object] | None = None
+        self.outage = Outage()
 
     def start(self) -> None:
         """Start the thread."""
@@ -102,7 +103,7 @@ class LeaseKeeper:
     async def _beat_for_ever(self, caller: asyncio.AbstractEventLoop) -> None:
         storage = self._storage.twin()
         interval = self._lease_ms / 1000 / BEATS_PER_LEASE
-        outage = Outage()
+        outage = self.outage
         is_open = False
         try:
             # A loop that has ended without a stop works on nothing any more.

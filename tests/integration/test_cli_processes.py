@@ -191,7 +191,9 @@ async def test_processes_that_cannot_start_end_it_with_one_message(project: Proj
         ("named:queue", 2, "cannot all be worker 'me'"),
         ("far:queue", 3, "cannot serve now"),
     ]
-    commands = [project.start("worker", target, "--processes", "2") for target, _, _ in cases]
+    commands = [
+        project.start("worker", target, "--processes", "2", "--burst") for target, _, _ in cases
+    ]
     for command, (_, code, message) in zip(commands, cases, strict=True):
         done = await command.done()
         assert done.code == code, done.err

@@ -238,7 +238,7 @@ async def test_what_cannot_work_is_refused(project: Project) -> None:
         (2, "broken.py, line 1", ["broken:queue"]),
         (2, "grace must be at most ten years", ["app:queue", "--grace", "1e300"]),
         (2, "exclude each other", ["app:queue", "--burst", "--reload"]),
-        (3, "redis://:***@127.0.0.1:1 cannot serve now", ["far:q"]),
+        (3, "redis://:***@127.0.0.1:1 cannot serve now", ["far:q", "--burst"]),
     ]
     project.write("broken.py", "1 / 0")
     commands = [project.start("worker", *arguments) for _, _, arguments in cases]

@@ -22,7 +22,8 @@ PACKAGE: Final = Path(jobqueue.__file__).parent
 LAYERS: Final[tuple[frozenset[str], ...]] = (
     frozenset(
         {
-            *("_version", "backoff", "batcher", "control", "errors", "hooks", "ids", "job"),
+            *("_version", "backoff", "batcher", "control", "errors", "health", "hooks"),
+            *("ids", "job"),
             *("options", "outcome", "packing", "registry", "retry", "spec", "states"),
             "undisturbed",
         }
