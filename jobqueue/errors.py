@@ -63,6 +63,15 @@ class AccessDenied(ConfigurationError, StorageError):
     code = "access_denied"
 
 
+class ServerNotTrusted(ConfigurationError, StorageError):
+    """The server shows a certificate that nobody whom the URL trusts has signed for this host.
+
+    Nothing was sent. As with :class:`AccessDenied`, a worker that is at work tries again.
+    """
+
+    code = "server_not_trusted"
+
+
 class SerializationError(JobQueueError):
     """A value cannot be turned into bytes, or bytes into a value."""
 

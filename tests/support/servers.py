@@ -169,7 +169,7 @@ class Server:
             return
         tries = 1 if self.port else START_TRIES
         for left in reversed(range(tries)):
-            self.port = self.port or _free_port()
+            self.port = self.port or free_port()
             try:
                 self._start_once()
             except ServerNotStarted:
@@ -249,7 +249,8 @@ class Server:
         return "(it wrote no log)"
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback that nobody uses now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

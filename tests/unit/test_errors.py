@@ -27,6 +27,7 @@ from jobqueue.errors import (
     LeaseLost,
     QueueFull,
     SerializationError,
+    ServerNotTrusted,
     StorageError,
     StorageUnavailable,
     WaitTimeout,
@@ -56,6 +57,7 @@ makers: dict[type[Exception], st.SearchStrategy[Exception]] = {
     LeaseLost: st.builds(LeaseLost, text),
     QueueFull: st.builds(QueueFull, text, st.integers(1, 10**6)),
     AccessDenied: st.builds(AccessDenied, text),
+    ServerNotTrusted: st.builds(ServerNotTrusted, text),
     SpecError: st.builds(SpecError, text),
     Retry: st.builds(Retry, st.none() | st.floats(0, 1e6)),
     Snooze: st.builds(Snooze, st.floats(0.001, 1e6)),
@@ -121,6 +123,7 @@ def test_the_codes_are_distinct_and_do_not_change() -> None:
         "StorageError": "storage",
         "StorageUnavailable": "storage_unavailable",
         "AccessDenied": "access_denied",
+        "ServerNotTrusted": "server_not_trusted",
         "SerializationError": "serialization",
         "JobNotFound": "job_not_found",
         "JobFailed": "job_failed",
@@ -135,9 +138,10 @@ def test_the_codes_are_distinct_and_do_not_change() -> None:
 def test_who_is_what() -> None:
     assert issubclass(StorageUnavailable, StorageError)
     # The user's to mend, and yet an outage: a worker that is at work holds on to what it has.
-    assert issubclass(AccessDenied, ConfigurationError)
-    assert issubclass(AccessDenied, StorageError)
-    assert not issubclass(AccessDenied, StorageUnavailable)
+    for error in (AccessDenied, ServerNotTrusted):
+        assert issubclass(error, ConfigurationError)
+        assert issubclass(error, StorageError)
+        assert not issubclass(error, StorageUnavailable)
     assert issubclass(JobExpired, JobCancelled)
     assert issubclass(WaitTimeout, TimeoutError)
     assert not issubclass(JobFailed, StorageError)

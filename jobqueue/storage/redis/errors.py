@@ -6,7 +6,8 @@ from typing import Final
 
 from redis import exceptions as redis_errors
 
-from jobqueue.errors import AccessDenied, StorageUnavailable
+from jobqueue.errors import AccessDenied, ServerNotTrusted, StorageUnavailable
+from jobqueue.storage.redis.tls import distrust
 
 RETRYABLE: Final = (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError)
 """The answer was lost, or the command was: nobody knows whether it ran."""
@@ -44,6 +45,13 @@ class translated:
             raise AccessDenied(
                 f"{self._url} refuses this user: {error}. Check the URL's user and password, and "
                 "the user's permissions (ACL)"
+            ) from error
+        reason = distrust(error)
+        if reason is not None:
+            raise ServerNotTrusted(
+                f"the certificate of {self._url} is not trusted: {reason}. Name the host as its "
+                "certificate does, and the authority that signed it with "
+                "?ssl_ca_certs=/path/to/ca.crt"
             ) from error
         if isinstance(error, redis_errors.RedisError | OSError):
             raise StorageUnavailable(f"{self._url} cannot serve now: {error}") from error

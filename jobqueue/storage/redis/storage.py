@@ -41,6 +41,7 @@ from jobqueue.storage.redis.keys import QueueKeys
 from jobqueue.storage.redis.listeners import EventListening
 from jobqueue.storage.redis.pubsub import Listener
 from jobqueue.storage.redis.server import SECTIONS, check_version, read_info, warn_about_settings
+from jobqueue.storage.redis.tls import check_files
 from jobqueue.storage.url import masked
 
 logger = logging.getLogger("jobqueue")
@@ -87,6 +88,7 @@ class RedisStorage(Storage):
 
     async def _open(self) -> None:
         commands = Commands(self._full_url)
+        check_files(commands.settings, self.url)
         try:
             await self._look_at_server(commands)
         except BaseException:
