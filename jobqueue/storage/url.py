@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from typing import Final
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from jobqueue.errors import ConfigurationError
 from jobqueue.storage.base import Storage
@@ -14,7 +14,7 @@ DEFAULT_URL: Final = "sqlite:///jobqueue.db"
 ENVIRONMENT: Final = "JOBQUEUE_URL"
 _REDIS: Final = frozenset({"redis", "rediss", "unix", "valkey", "valkeys"})
 _RESERVED: Final = frozenset("/?#")
-_PASSWORD_IN_QUERY: Final = re.compile(r"([?&][a-z_]*password=)[^&]*", re.IGNORECASE)
+_OPTION: Final = re.compile(r"(?<=[?&])(?P<name>[^=&?]*)=[^&]*")
 
 
 def storage_from(where: Storage | str | None) -> Storage:
@@ -53,16 +53,38 @@ def masked(url: str) -> str:
 
     A password with a reserved character in it ends the address too early for a parser. So all that
     stands before the last ``@`` counts as user and password, and what a query calls a password is
-    hidden as well.
+    hidden as well. A user stays, for a refusal is about him; but a name without a password is
+    hidden too: most often it is a password without its colon.
     """
-    url = _PASSWORD_IN_QUERY.sub(r"\g<1>***", url)
+    url = _OPTION.sub(_masked_option, url)
     address, at, place = url.rpartition("@")
     scheme, separator, user = address.partition("://")
     if at and not separator:
         scheme, colon, _ = scheme.rpartition(":")
         return f"{scheme.partition(':')[0]}{colon}***@{place}"
     name, colon, _ = user.partition(":")
-    return f"{scheme}://{name}:***@{place}" if colon else url
+    if not colon:
+        # A path may have an @ of its own.
+        return f"{scheme}://***@{place}" if user and not user.startswith("/") else url
+    return f"{scheme}://{name}:***@{place}"
+
+
+def is_misread(url: str) -> bool:
+    """Whether a parser would take a part of it for something else, and say nothing.
+
+    Without ``//`` it would find no host, and use the default. A reserved character in a password
+    would end the address too early: what follows would be the host, and named in errors.
+    """
+    parts = urlsplit(url)
+    if not url.startswith(f"{parts.scheme}://"):
+        return True
+    behind = parts.path + parts.fragment + (parts.query if "@" in parts.netloc else "")
+    return bool(parts.netloc) and "@" in behind
+
+
+def _masked_option(option: re.Match[str]) -> str:
+    is_secret = "password" in unquote(option["name"]).lower()
+    return f"{option['name']}=***" if is_secret else option[0]
 
 
 def _memory(url: str) -> Storage:

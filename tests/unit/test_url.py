@@ -143,6 +143,12 @@ def test_an_unknown_scheme_names_the_known_ones(url: str) -> None:
         ("redis://host:99999", "redis://HOST:PORT/DB"),
         ("rediss://[::1", "redis://HOST:PORT/DB"),
         ("valkey://host?socket_timeout=soon", "redis://HOST:PORT/DB"),
+        ("redis:host", "redis://HOST:PORT/DB"),
+        ("redis:/host", "redis://HOST:PORT/DB"),
+        ("redis://user:pass@word/1@host", "must be percent-encoded"),
+        ("redis://user:pass@word?@host", "must be percent-encoded"),
+        ("redis://user:pass@word#@host", "must be percent-encoded"),
+        ("redis://user:7000/word@host", "must be percent-encoded"),
     ],
 )
 def test_a_malformed_url_says_what_to_do(url: str, advice: str) -> None:
@@ -164,7 +170,8 @@ def test_a_malformed_url_is_found_when_the_queue_is_made() -> None:
     [
         ("redis://host", "redis://host"),
         ("redis://host:6379/0?db=1", "redis://host:6379/0?db=1"),
-        ("redis://user@host", "redis://user@host"),
+        ("redis://secret@host", "redis://***@host"),
+        ("redis://secret%40@host:6379/0", "redis://***@host:6379/0"),
         ("redis://user:secret@host/0", "redis://user:***@host/0"),
         ("redis://:secret@host", "redis://:***@host"),
         ("redis://user:@host", "redis://user:***@host"),
@@ -175,6 +182,8 @@ def test_a_malformed_url_is_found_when_the_queue_is_made() -> None:
         ("redis://host?db=1&password=secret&x=y", "redis://host?db=1&password=***&x=y"),
         ("unix:///a.sock?password=sec%20ret", "unix:///a.sock?password=***"),
         ("rediss://h?ssl_password=secret", "rediss://h?ssl_password=***"),
+        ("redis://h?pass%77ord=secret", "redis://h?pass%77ord=***"),
+        ("redis://h?username=me&PASSWORD=a=b?c", "redis://h?username=me&PASSWORD=***"),
         ("unix://user:secret@/a.sock", "unix://user:***@/a.sock"),
         ("unix:///tmp/a@b.sock", "unix:///tmp/a@b.sock"),
         ("redis:user:secret@host", "redis:***@host"),
@@ -200,6 +209,8 @@ HOLDERS = st.sampled_from(
         "{scheme}://host/0?password={secret}",
         "{scheme}://host/0?db=1&PASSWORD={secret}&x=1",
         "{scheme}:///path/to?password={secret}",
+        "{scheme}://host/0?username=me&%70ass%77ord={secret}",
+        "{scheme}://{secret}@host/0",
     ]
 )
 SCHEMES = st.sampled_from([*REDIS_SCHEMES, "unix", "sqlite", "memory", "postgres", "REDIS"])

@@ -19,7 +19,7 @@ from jobqueue.storage.redis.keys import QueueKeys
 from jobqueue.storage.redis.links import Link
 from jobqueue.storage.redis.resp import Command
 from jobqueue.storage.redis.scripts import load
-from jobqueue.storage.url import masked
+from jobqueue.storage.url import is_misread, masked
 
 COMMAND_TIMEOUT: Final = 10.0
 """Seconds without an answer after which a connection counts as dead."""
@@ -39,6 +39,8 @@ def connection_settings(url: str) -> dict[str, Any]:
     """
     address = url.replace("valkeys://", "rediss://", 1).replace("valkey://", "redis://", 1)
     try:
+        if is_misread(address):
+            raise ValueError("it is no address of a server")
         settings = dict(parse_url(address))
     except (ValueError, TypeError) as error:
         # What the parser says may be a piece of a password, which it took for a port.
