@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -197,3 +198,18 @@ async def test_a_server_that_cannot_be_reached_is_everybodys_error() -> None:
     link = Link(connection_settings("redis://127.0.0.1:1"))
     errors = await asyncio.gather(*(ping(link, n) for n in range(3)), return_exceptions=True)
     assert [type(error) for error in errors] == [redis_errors.ConnectionError] * 3
+
+
+async def test_a_connection_that_nobody_waits_for_any_more_fails_in_silence() -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    link = Link(connection_settings("redis://127.0.0.1:1"))
+    waiting = asyncio.create_task(ping(link, 1))
+    await asyncio.sleep(0)
+    connecting = link._connecting
+    assert connecting is not None
+    waiting.cancel()
+    await asyncio.wait([waiting, connecting])
+    del connecting
+    gc.collect()
+    assert complaints == []

@@ -100,6 +100,12 @@ class _Exchange(Wire):
                 answered.set_exception(type(error)(*error.args))
 
 
+def _heard(connecting: asyncio.Task[_Exchange]) -> None:
+    """Look at the error: whoever wanted the connection may have been cancelled meanwhile."""
+    if not connecting.cancelled():
+        connecting.exception()
+
+
 class Link:
     """One connection. It connects when it is needed."""
 
@@ -127,6 +133,7 @@ class Link:
     async def _connect(self) -> _Exchange:
         if self._connecting is None:
             self._connecting = asyncio.create_task(self._make_exchange(), name="jobqueue-connect")
+            self._connecting.add_done_callback(_heard)
         return await asyncio.shield(self._connecting)
 
     async def _make_exchange(self) -> _Exchange:
