@@ -13,10 +13,9 @@
 --   { what is refused, such as 'HSET' or 'PUBLISH jq:{queue}:events' }
 local ready, inbox, reply, events, control = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local SCRIPTS = {
-  'DEL', 'EXISTS', 'GET', 'GETRANGE', 'HDEL', 'HGET', 'HINCRBY', 'HMGET', 'HSET', 'HSETNX',
-  'HSTRLEN', 'LPUSH', 'LRANGE', 'LREM', 'LTRIM', 'PEXPIRE', 'PEXPIREAT', 'PTTL', 'RPUSH', 'SADD',
-  'SET', 'SREM', 'ZADD', 'ZCARD', 'ZCOUNT', 'ZRANGE', 'ZRANGEBYSCORE', 'ZREM',
-  'ZREMRANGEBYSCORE', 'ZSCORE',
+  'DEL', 'EXISTS', 'HDEL', 'HGET', 'HINCRBY', 'HMGET', 'HSET', 'HSETNX', 'HSTRLEN', 'LPOP', 'LPUSH',
+  'LRANGE', 'LREM', 'PEXPIRE', 'PEXPIREAT', 'PTTL', 'RPUSH', 'SADD', 'SREM', 'ZADD', 'ZCARD',
+  'ZCOUNT', 'ZRANGE', 'ZRANGEBYSCORE', 'ZREM', 'ZREMRANGEBYSCORE', 'ZSCORE',
 }
 local refused = {}
 
@@ -39,5 +38,6 @@ if ARGV[1] == '1' then
   need('CLIENT|ID', 'CLIENT', 'ID')
   need('CLIENT|UNBLOCK', 'CLIENT', 'UNBLOCK', '0')
   need('SUBSCRIBE ' .. control, 'SUBSCRIBE', control)
+  need('PING', 'PING')
 end
 return refused

@@ -17,7 +17,8 @@ _DENIED: Final = (
     redis_errors.AuthorizationError,
     redis_errors.NoPermissionError,
 )
-_DENIED_IN_A_SCRIPT: Final = "The user executing the script can't"
+_DENIED_IN_A_SCRIPT: Final = ("The user executing the script can't", "ACL failure in script")
+"""How Redis and Valkey say it; as errors of no kind of their own."""
 
 
 def is_denied(error: BaseException | None) -> bool:
