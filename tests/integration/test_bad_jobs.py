@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import sys
 from collections.abc import Callable
 from itertools import product
 from typing import Any, NoReturn
@@ -143,6 +144,22 @@ async def test_an_error_of_strange_text(queue: Queue) -> None:
             with pytest.raises(JobFailed) as caught:
                 await queue.enqueue_and_wait("task", payload, max_attempts=1, wait=5)
             assert caught.value.error.message == expected
+
+
+async def test_a_type_that_is_only_named_is_never_looked_for(queue: Queue) -> None:
+    stranger = type("antigravity.Stranger", (ValueError,), {"__module__": "antigravity"})
+
+    @queue.handler("task")
+    async def task(job: Job) -> None:
+        raise stranger("plain text")
+
+    async with queue.worker():
+        with pytest.raises(JobFailed) as caught:
+            await queue.enqueue_and_wait("task", max_attempts=1, wait=5)
+    error = caught.value.error
+    assert (error.type, error.message) == ("antigravity.Stranger", "plain text")
+    assert all(type(text) is str for text in (error.type, error.message, error.traceback))
+    assert "antigravity" not in sys.modules
 
 
 _RESULTS: dict[str, Callable[[], Any]] = {

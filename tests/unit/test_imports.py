@@ -169,6 +169,22 @@ def test_there_is_no_cycle() -> None:
         pytest.fail(f"imports in a circle: {' <- '.join(error.args[1])}")
 
 
+def test_no_bytes_of_a_job_can_run_or_import_anything() -> None:
+    executes = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "runpy"}
+    imported = {(module, name) for module, tree in _modules() for name, _ in _imports_of(tree)}
+    assert {(module, name) for module, name in imported if _part(name) in executes} == set()
+    # By name, only what the package itself or the command line names.
+    by_name = {module for module, name in imported if _part(name) == "importlib"}
+    assert by_name == {"", "cli.load", "storage.redis.resp"}
+    called = {
+        node.func.id
+        for _, tree in _modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    assert not called & {"eval", "exec", "compile", "__import__"}
+
+
 def test_the_core_does_not_import_what_loads_when_used() -> None:
     allowed = {"redis": "storage.redis", "sqlite3": "storage.sqlite"}
     wrong = [
