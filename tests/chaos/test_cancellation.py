@@ -305,7 +305,9 @@ async def _close_events(stage: Stage, queue: Any, n: int) -> Target:
     return events.aclose()
 
 
-@cancels("Worker.__aenter__", "Worker.run", "Queue.run")
+@cancels(
+    *("Worker.__aenter__", "Worker.start", "Worker.start_when_available", "Worker.run", "Queue.run")
+)
 async def _work(stage: Stage, queue: Any, n: int) -> Target:
     return (await stage.worker()).run()
 
@@ -315,7 +317,7 @@ async def _run_until_empty(stage: Stage, queue: Any, n: int) -> Target:
     return (await stage.worker()).run_until_empty()
 
 
-@cancels("Worker.__aexit__")
+@cancels("Worker.__aexit__", "Worker.stop")
 async def _stop_working(stage: Stage, queue: Any, n: int) -> Target:
     worker = await stage.worker()
     await worker.__aenter__()
