@@ -15,6 +15,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
+_SWEEP_AT: Final = 64
+"""So many must have given up before it is worth a look at all."""
 
 
 def batches(
@@ -91,6 +93,10 @@ class Outbox(Generic[T]):
         """Whether nothing waits and nothing is under way."""
         return not self._under_way and not self._waiting
 
+    def drop(self, is_unwanted: Callable[[T], bool]) -> None:
+        """Take items that nobody wants any more out of those that wait."""
+        self._waiting = deque(item for item in self._waiting if not is_unwanted(item))
+
     async def flushed(self) -> None:
         """Wait until everything that was put in so far has been sent."""
         while self._under_way:
@@ -157,6 +163,7 @@ class Batcher(Generic[T, R]):
         self._outbox = Outbox[tuple[T, asyncio.Future[R]]](
             self._send_batch, lambda entry: size_of(entry[0]), max_count, in_flight
         )
+        self._gave_up = 0
 
     def __len__(self) -> int:
         """Items that wait to be sent."""
@@ -169,12 +176,27 @@ class Batcher(Generic[T, R]):
         return future
 
     async def ask(self, item: T) -> R:
-        """Send an item and wait for its answer: alone and at once if nothing else is under way."""
+        """Send an item and wait for its answer: alone and at once if nothing else is under way.
+
+        Cancelled, it lets go of the item: while the other side does not answer, what is kept is
+        bounded by those who wait, not by how many have come and gone.
+        """
         if not self._outbox.is_idle:
-            return await self.submit(item)
+            try:
+                return await self.submit(item)
+            except asyncio.CancelledError:
+                self._let_go()
+                raise
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         await self._outbox.send_alone((item, future), future)
         return future.result()
+
+    def _let_go(self) -> None:
+        """Forget whom nobody waits for, when they may be as many as the others."""
+        self._gave_up += 1
+        if self._gave_up >= _SWEEP_AT and 2 * self._gave_up >= len(self._outbox):
+            self._gave_up = 0
+            self._outbox.drop(lambda entry: entry[1].cancelled())
 
     async def flushed(self) -> None:
         """Wait until everything submitted so far has its answer."""

@@ -264,3 +264,23 @@ async def test_questions_asked_meanwhile_go_together_and_flushed_waits_for_all()
     await flushed
     assert await asyncio.gather(*tasks) == [0, 2, 4]
     assert send.sent == [[0], [1, 2]]
+
+
+async def test_who_gave_up_is_forgotten_while_nothing_is_answered() -> None:
+    send = Sender()
+    send.gate.clear()
+    batcher = make(send)
+    patient = [asyncio.create_task(batcher.ask(n)) for n in range(100)]
+    await asyncio.sleep(0)
+    longest = 0
+    for _ in range(50):
+        hasty = [asyncio.create_task(batcher.ask(-1)) for _ in range(100)]
+        await asyncio.sleep(0)
+        longest = max(longest, len(batcher))
+        for task in hasty:
+            task.cancel()
+        await asyncio.wait(hasty)
+    assert longest <= 4 * 100  # of the 200 at most who wait at a time
+    send.gate.set()
+    assert await asyncio.gather(*patient) == [2 * n for n in range(100)]
+    assert sorted(n for batch in send.sent for n in batch) == list(range(100))
