@@ -34,6 +34,7 @@ class EventStream:
         self._events: asyncio.Queue[Event | None] = asyncio.Queue(BUFFER)
         self._subscription: Subscription | None = None
         self._ended = False
+        self._dropped = 0
 
     async def __aenter__(self) -> EventStream:
         if self._subscription is None and not self._ended:
@@ -60,6 +61,9 @@ class EventStream:
         if self._subscription is None:
             await self.__aenter__()
         event = await self._events.get()
+        if self._dropped and self._events.empty():
+            logger.warning("the reader of events() keeps up again; %d were dropped", self._dropped)
+            self._dropped = 0
         if event is None:
             self._put(None)  # for the next step, or another task that iterates
             raise StopAsyncIteration
@@ -73,5 +77,7 @@ class EventStream:
     def _put(self, event: Event | None) -> None:
         if self._events.full():
             self._events.get_nowait()
-            logger.warning("an event was dropped: the reader of events() is too slow")
+            if not self._dropped:
+                logger.warning("events are dropped: the reader of events() is too slow")
+            self._dropped += 1
         self._events.put_nowait(event)
