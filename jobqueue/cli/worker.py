@@ -28,8 +28,11 @@ logger = logging.getLogger("jobqueue")
 BEYOND_GRACE: Final = 2.0
 """Seconds after the grace period at which a stop that is not done is ended by force; the library's
 own stop takes one at most."""
-_LAST_SECONDS: Final = 0.3
-"""Seconds that tasks and threads get to end when the worker has stopped, at least."""
+_ALL_OVER: Final = 0.75
+"""Seconds after the grace period until which tasks and threads may end that outlast the worker: so
+the process is gone a second after it."""
+_LAST_SECONDS: Final = 0.1
+"""Seconds that they get to end when the worker has stopped, at least."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,8 +187,7 @@ class _Run:
             finally:
                 self._signals.forget()
                 # The loop's close and the interpreter's end wait for every task and thread, and
-                # nobody can stop the thread of a handler. They get what is left of the grace
-                # period.
+                # nobody can stop the thread of a handler, or a task that ignores it.
                 self._watchdog.arm(
                     max(_LAST_SECONDS, self._give_up_at() - time.monotonic()),
                     code,
@@ -234,7 +236,8 @@ class _Run:
 
     def _give_up_at(self) -> float:
         requested_at = self._stop_requested_at
-        return self._grace + (time.monotonic() if requested_at is None else requested_at)
+        begin = time.monotonic() if requested_at is None else requested_at
+        return begin + self._grace + _ALL_OVER
 
     def _say_started(self) -> None:
         info = banner.describe(self._worker, self._settings.concurrency, self._grace)
