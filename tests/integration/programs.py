@@ -100,6 +100,14 @@ def add_handlers(queue: Queue, ledger: Ledger) -> None:
         time.sleep(float(job.payload))
         return current_job().attempt
 
+    @queue.handler("spin")
+    async def spin(job: Job) -> Any:
+        ledger.note("run", job)
+        ends_at = time.monotonic() + float(job.payload)
+        while time.monotonic() < ends_at:
+            pass
+        return job.attempt
+
 
 async def _outcome(awaitable: Awaitable[Any]) -> list[Any]:
     try:

@@ -107,14 +107,14 @@ async def test_a_job_that_kills_its_worker_ends_failed(
     assert await queue.enqueue_and_wait("note", "alive", wait=5) == "alive"
 
 
-@_needs_processes
+@pytest.mark.parametrize("handler", ["block_loop", "spin"])
 async def test_a_handler_that_blocks_its_loop_for_three_leases_runs_once(
-    crew: Crew, make_queue: MakeQueue, ledger: Ledger
+    crew: Crew, make_queue: MakeQueue, ledger: Ledger, handler: str
 ) -> None:
-    lease = 0.4
+    lease = 0.6
     queue = make_queue(lease=lease)
     blocked = await crew.hire(work, str(ledger.path), {"lease": lease})
-    receipt = await queue.enqueue("block_loop", 3 * lease, id="one")
+    receipt = await queue.enqueue(handler, 3 * lease, id="one")
     await wait_until(lambda: ledger.read("run"))
     other = await crew.hire(work, str(ledger.path), {"lease": lease})
     assert await receipt.result(10) == 1
