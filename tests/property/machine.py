@@ -7,6 +7,7 @@ shortens the times to live on a real server, never decides anything), and the to
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -155,10 +156,13 @@ class StorageMachine(RuleBasedStateMachine):
 
     Args:
         make_place: Makes an empty place for the jobs of one run.
+        done: Counts the steps, the runs, and what was done in them.
     """
 
-    def __init__(self, make_place: Callable[[], Backend]) -> None:
+    def __init__(self, make_place: Callable[[], Backend], done: Counter[str]) -> None:
         super().__init__()
+        self.done = done
+        self.done["runs"] += 1
         self.runner = asyncio.Runner()
         self.place = make_place()
         self.clock = ManualClock(self.place.age)
@@ -196,6 +200,7 @@ class StorageMachine(RuleBasedStateMachine):
     def begin(self, verb: str) -> None:
         self.step = Step(verb)
         self.agree = False
+        self.done[verb] += 1
 
     def any_job(self, *states: str) -> bool:
         """Whether a job is in one of these states."""
@@ -538,6 +543,11 @@ class StorageMachine(RuleBasedStateMachine):
     # -- what holds after each step --------------------------------------------------------------
 
     @invariant()
+    def check_step(self) -> None:
+        """After each rule, and only then."""
+        self.check()
+        self.done["steps"] += 1
+
     def check(self) -> None:
         jobs = self.run(self.storage.get(QUEUE, IDS))
         assert jobs == self.model.get(IDS)

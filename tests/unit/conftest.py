@@ -1,8 +1,6 @@
-"""Hypothesis for the unit tests: the same examples each time, unless more steps are asked for."""
+"""Hypothesis for the unit tests: the same examples each time."""
 
 from __future__ import annotations
-
-import os
 
 from hypothesis import settings
 
@@ -10,7 +8,7 @@ settings.register_profile(
     "unit",
     deadline=None,
     database=None,
-    derandomize="JOBQUEUE_PROPERTY_STEPS" not in os.environ,
+    derandomize=True,
     print_blob=True,
 )
 settings.load_profile("unit")
