@@ -1,4 +1,8 @@
-"""The campaign's command: ``python -m tests.chaos S1 S9 --scale 0.1 --seed 7``."""
+"""The campaign's command: ``python -m tests.chaos S1 S9 --scale 0.1 --seed 7``.
+
+What is a scenario has faults, a ledger and a verdict; what is a measure runs on several storages
+and prints a figure for each.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tests.chaos.campaign import Show, run
+from tests.chaos.measures import MEASURES, Measure, Row, measured
 from tests.chaos.scenarios import SCENARIOS, Scenario
 from tests.chaos.stage import Where
 from tests.support.disks import IN_NAMESPACE, NO_MOUNT, can_mount
@@ -31,12 +36,30 @@ def main(arguments: list[str] | None = None) -> int:
     seed = random.SystemRandom().getrandbits(32) if given.seed is None else given.seed
     print(f"seed {seed}, scale {given.scale:g}", file=sys.stderr)
     bad = 0
-    for scenario in [SCENARIOS[name] for name in given.scenario] or list(SCENARIOS.values()):
+    for name in given.scenario or (*SCENARIOS, *MEASURES):
+        if name in MEASURES:
+            bad += not _measure(MEASURES[name], given, binary, seed)
+            continue
+        scenario = SCENARIOS[name]
         if scenario.where is Where.SMALL_DISK and not given.may_mount:
             bad += not _run_where_disks_may_be_mounted(scenario, given, seed)
         else:
             bad += not _run_one(scenario, given, binary, seed)
     return 1 if bad else 0
+
+
+def _measure(
+    measure: Measure, given: argparse.Namespace, binary: ServerBinary | None, seed: int
+) -> bool:
+    rows: list[Row] = []
+    for entry in measure.places(binary):
+        row = asyncio.run(measured(measure, entry, seed=seed, scale=given.scale))
+        rows.append(row)
+        print(json.dumps(row.as_dict()) if given.json else row.line(), flush=True)
+        if not given.json:
+            for problem in row.finding.problems:
+                print(f"     {problem}", flush=True)
+    return all(row.good for row in rows)
 
 
 def _run_where_disks_may_be_mounted(
@@ -99,7 +122,10 @@ def _progress(title: str) -> Iterator[Show]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument(
-        "scenario", nargs="*", metavar="SCENARIO", help=f"{', '.join(SCENARIOS)}; default: all"
+        "scenario",
+        nargs="*",
+        metavar="SCENARIO",
+        help=f"{', '.join((*SCENARIOS, *MEASURES))}; default: all",
     )
     parser.add_argument("--scale", type=float, default=1.0, help="part of the full size")
     parser.add_argument("--seed", type=int, help="repeat a run's choices")

@@ -132,6 +132,7 @@ class BackendEntry:
     label: str
     kind: str
     make: Callable[[Path, ServerPool], Backend]
+    server: ServerBinary | None = None
 
 
 def entries() -> list[BackendEntry]:
@@ -139,11 +140,12 @@ def entries() -> list[BackendEntry]:
     return [
         BackendEntry("memory", "memory", lambda folder, servers: MemoryBackend()),
         BackendEntry("sqlite", "sqlite", lambda folder, servers: SQLiteBackend(folder)),
-        *(_server_entry(binary) for binary in find_servers()),
+        *(server_entry(binary) for binary in find_servers()),
     ]
 
 
-def _server_entry(binary: ServerBinary) -> BackendEntry:
+def server_entry(binary: ServerBinary) -> BackendEntry:
+    """The column of one server."""
     return BackendEntry(
-        binary.label, "redis", lambda folder, servers: RedisBackend(servers.get(binary).url)
+        binary.label, "redis", lambda folder, servers: RedisBackend(servers.get(binary).url), binary
     )
