@@ -14,6 +14,7 @@ import signal
 import time
 from collections import Counter
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Final
 
 from jobqueue import JobSpec, Queue, Reaper
@@ -41,15 +42,15 @@ async def take(course: Course) -> Finding:
     finding = Finding()
     try:
         jobs = max(WORKERS, round(JOBS * course.scale))
-        await run_once(course, backend.url, jobs, finding)
+        await _run_once(course, backend.url, jobs, finding)
         for name in ("swallow", "stick"):
-            await stops(course, backend.url, name, max(1, round(STOPS * course.scale)), finding)
+            await _stops(course, backend.url, name, max(1, round(STOPS * course.scale)), finding)
     finally:
         backend.close()
     return finding
 
 
-async def run_once(course: Course, url: str, jobs: int, finding: Finding) -> None:
+async def _run_once(course: Course, url: str, jobs: int, finding: Finding) -> None:
     ledger = Ledger(course.folder / "blocked")
     ledger.folder.mkdir()
     names = ("block", "spin")
@@ -81,27 +82,51 @@ async def _all_ended(queue: Queue, jobs: int) -> bool:
     return await counted(queue) == {"completed": jobs}
 
 
-async def stops(course: Course, url: str, name: str, times: int, finding: Finding) -> None:
-    beyond: list[float] = []
-    async with Queue("rude", url) as queue:
-        for number in range(times):
-            ledger = Ledger(course.folder / f"{name}-{number}")
-            ledger.folder.mkdir()
-            id = f"{name} {number}"
-            await queue.enqueue(name, [str(ledger.folder), 3600], id=id)
-            with worker(APP, url, course.folder, "--grace", f"{GRACE:g}") as works:
-                await wait_until(ledger.refresh, START_SECONDS, "the job runs")
-                works.process.send_signal(signal.SIGTERM)
-                began = time.monotonic()
-                code = await asyncio.to_thread(works.process.wait, 60)
-                beyond.append(time.monotonic() - began - GRACE)
-                if code != 0:
-                    finding.problems.append(f"{id}: exit code {code}: {works.last_words()}")
-            info = await info_of(queue, id)
-            if (info.state, info.attempt) != ("queued", 0):
-                finding.problems.append(f"{id} is {info.state} at attempt {info.attempt}")
-            await queue.cancel(id)
-    words = f"{times} stops of {name}: at most {max(beyond):.2f} s after the grace period"
-    finding.add(f"{name}_beyond_grace", [round(each, 3) for each in beyond], words)
-    if max(beyond) > BEYOND:
+async def _stops(course: Course, url: str, name: str, times: int, finding: Finding) -> None:
+    ends = [await end_of_worker(course, url, name, number) for number in range(times)]
+    latest = max(end.beyond for end in ends)
+    words = f"{times} stops of {name}: at most {latest:.2f} s after the grace period"
+    finding.add(f"{name}_beyond_grace", [round(end.beyond, 3) for end in ends], words)
+    if latest > BEYOND:
         finding.problems.append(words)
+    for end in ends:
+        if (end.code, end.state, end.attempt) != (0, "queued", 0):
+            finding.problems.append(f"{name}: {end}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """How a worker process ended that was stopped in the middle of a job.
+
+    Attributes:
+        beyond: Seconds from the end of the grace period to the end of the process.
+        code: Its exit code.
+        state: Of the job, afterwards.
+        attempt: Attempts that the job was charged.
+        words: The last ones of the process.
+    """
+
+    beyond: float
+    code: int
+    state: str
+    attempt: int
+    words: str
+
+
+async def end_of_worker(course: Course, url: str, name: str, number: int) -> End:
+    """Stop a worker while it runs a job of this type."""
+    ledger = Ledger(course.folder / f"{name}-{number}")
+    ledger.folder.mkdir()
+    id = f"{name} {number}"
+    async with Queue("rude", url) as queue:
+        await queue.enqueue(name, [str(ledger.folder), 3600], id=id)
+        with worker(APP, url, course.folder, "--grace", f"{GRACE:g}") as works:
+            await wait_until(ledger.refresh, START_SECONDS, "the job runs")
+            works.process.send_signal(signal.SIGTERM)
+            began = time.monotonic()
+            code = await asyncio.to_thread(works.process.wait, START_SECONDS)
+            beyond = time.monotonic() - began - GRACE
+            words = works.last_words()
+        info = await info_of(queue, id)
+        await queue.cancel(id)
+    return End(beyond=beyond, code=code, state=info.state, attempt=info.attempt, words=words)

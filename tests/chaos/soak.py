@@ -1,7 +1,7 @@
 """A million jobs through one worker, and what is left of them.
 
 The worker is ``jobqueue worker`` in a process of its own, the producer another one; between them is
-a server of their own, or a file. The jobs are of every kind: most are enqueued 400 at a time, the
+a server of their own, or a file. The jobs are of every kind: most are enqueued 335 at a time, the
 others one by one, or called; some are sync, retried, delayed, cancelled, or fail. Results are kept
 for a second.
 

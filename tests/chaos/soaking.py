@@ -21,9 +21,9 @@ TTL: Final = 1.0
 """Seconds for which results are kept."""
 AT_A_TIME: Final = 4
 """Rounds under way at a time, which bounds how much is queued."""
-MANY: Final = 400
+MANY: Final = 335
 ONES: Final = {"echo": 30, "sync": 10, "flaky": 10, "broken": 5, "later": 5}
-CALLS: Final = {"echo": 30, "broken": 5}
+CALLS: Final = {"echo": 90, "broken": 10}
 CANCELLED: Final = 5
 JOBS_OF_A_ROUND: Final = MANY + sum(ONES.values()) + sum(CALLS.values()) + CANCELLED
 

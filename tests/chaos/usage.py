@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import redis
 
-_LOOKS: Final = 10
+_LOOKS: Final = 5
 _LOOK_EVERY: Final = 0.1
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 

@@ -55,9 +55,8 @@ async def test_outcomes_that_cannot_be_settled(
         for _ in range(50):
             await asyncio.sleep(0.01)
             most = max(most, worker.active_count)
-        assert most <= HELD + 2 * SLOTS
-        assert runs.total() <= most
         is_away.clear()
+        assert most <= HELD + 2 * SLOTS
         await until_counted(queue, 20, completed=COUNT)
     assert runs.total() == len(runs) == COUNT
 
@@ -83,12 +82,14 @@ async def test_callers_that_lose_their_patience(
 
     patient = [asyncio.create_task(queue.enqueue("task", n)) for n in range(100)]
     await asyncio.sleep(0)
-    for _ in range(20):
-        await asyncio.gather(*(call(0.001) for _ in range(50)))
-    producer: Any = queue.producer
-    assert len(producer._batcher) <= 2 * (100 + 50)
-    assert not producer._replies._waits
-    back.set()
+    try:
+        for _ in range(20):
+            await asyncio.gather(*(call(0.001) for _ in range(50)))
+        producer: Any = queue.producer
+        assert len(producer._batcher) <= 2 * (100 + 50)
+        assert not producer._replies._waits
+    finally:
+        back.set()  # else nothing could be closed
     await asyncio.gather(*patient)
     await until_counted(queue, queued=100)
 
