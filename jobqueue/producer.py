@@ -338,7 +338,7 @@ class Producer:
         await self.open()
         ttl_ms = self._registry.options.result_ttl_ms
         value = encode_error(cancellation("cancelled on request"))
-        (answer,) = await self.storage.cancel(self.queue, [id], ttl_ms, value)
+        (answer,) = await self.storage.cancel(self.queue, [id], ttl_ms, value, new_token())
         return answer
 
     async def set_result_ttl(self, id: str, seconds: Seconds) -> TtlResult:

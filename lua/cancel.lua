@@ -14,7 +14,8 @@
 --   2    ms to keep a cancelled job that says nothing itself
 --   3    the error that it keeps
 --   4    largest value in bytes that travels in a reply
---   5..  ids
+--   5    token of this cancel
+--   6..  ids
 -- RETURNS
 --   for each id: 'cancelled', 'not_found', 'running' or 'finished'
 -- EVENTS
@@ -24,7 +25,7 @@
 local job, delayed, counts, finished_cancelled = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local stale, events_channel, control, reply_prefix = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local now = now_ms(ARGV[1])
-local default_ttl_ms, value, inline_bytes = ARGV[2], ARGV[3], tonumber(ARGV[4])
+local default_ttl_ms, value, inline_bytes, request = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local answers, requested, entries, reply_batches = {}, {}, {}, {}
 local longest = 0
 local changes = { queued = 0, scheduled = 0, retrying = 0 }
@@ -35,7 +36,7 @@ local function end_waiting(id, key, found)
   redis.call('HDEL', key, 'reply_to', 'due_ms', 'value1', 'value2', 'value3')
   redis.call(
     'HSET', key, 'state', 'cancelled', 'ttl_ms', ttl_ms, 'finished_ms', now, 'kept_ms', ttl_ms,
-    pieces('value', value)
+    'cancel_request', request, pieces('value', value)
   )
   local expire, argument = expiry(ARGV[1], now, ttl_ms)
   redis.call(expire, key, argument)
@@ -51,16 +52,24 @@ local function end_waiting(id, key, found)
   events_add(events, 'cancelled', id, found[3], now, attempt_of(found[5], found[6]), '')
 end
 
-for at = 5, #ARGV do
+for at = 6, #ARGV do
   local id = ARGV[at]
   local key = job .. id
-  local found = redis.call('HMGET', key, 'state', 'ttl_ms', 'name', 'reply_to', 'attempt', 'fence')
+  local found = redis.call(
+    'HMGET', key, 'state', 'ttl_ms', 'name', 'reply_to', 'attempt', 'fence', 'cancel_request',
+    'cancel_value'
+  )
   local state = found[1]
   if not state then
     answers[#answers + 1] = 'not_found'
+  elseif found[7] == request then
+    -- The caller did not hear the answer: what it was can be told from what was written.
+    answers[#answers + 1] = found[8] and 'running' or 'cancelled'
   elseif state == 'running' then
-    redis.call('HSETNX', key, 'ttl_ms', default_ttl_ms)
-    redis.call('HSETNX', key, 'cancel_value', value)
+    if not found[8] then
+      redis.call('HSETNX', key, 'ttl_ms', default_ttl_ms)
+      redis.call('HSET', key, 'cancel_value', value, 'cancel_request', request)
+    end
     requested[#requested + 1] = id
     answers[#answers + 1] = 'running'
   elseif changes[state] then

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from jobqueue.errors import StorageUnavailable
 from jobqueue.hooks import HookEvent, Hooks
-from jobqueue.ids import check_name, new_worker_id
+from jobqueue.ids import check_name, new_token, new_worker_id
 from jobqueue.maintenance.periodic import Periodic
 from jobqueue.options import QueueOptions
 from jobqueue.outcome import WorkerLost, decide, decode_error
@@ -55,6 +56,8 @@ class Reaper:
         self._lease_ms = self._registry.options.lease_ms
         self._periodic = Periodic(f"reaper-{queue}", self._step)
         self._running = False
+        self._unsettled = ""
+        """Token of a recovery that may have taken over what was not settled; empty if none has."""
 
     async def start(self) -> None:
         """Open the storage and begin to look."""
@@ -91,13 +94,18 @@ class Reaper:
             How many were taken over.
 
         Raises:
-            StorageUnavailable: What was taken over is found again when its new lease has run out.
+            StorageUnavailable: What was taken over is the next call's to settle.
         """
-        claims = await self.storage.recover(self.queue, self._id, LIMIT, self._lease_ms)
-        if not claims:
-            return 0
-        settlements = [self._settlement(claim) for claim in claims]
-        answers = await self.storage.finish(self.queue, self._id, settlements)
+        token, self._unsettled = self._unsettled or new_token(), ""
+        try:
+            claims = await self.storage.recover(self.queue, self._id, LIMIT, self._lease_ms, token)
+            if not claims:
+                return 0
+            settlements = [self._settlement(claim) for claim in claims]
+            answers = await self.storage.finish(self.queue, self._id, settlements)
+        except StorageUnavailable:
+            self._unsettled = token
+            raise
         for claim, settlement, held in zip(claims, settlements, answers, strict=True):
             logger.warning(
                 "job %r: worker %r gave no sign of life for its lease; now %s",

@@ -12,7 +12,8 @@ Rules that hold for every verb:
   milliseconds; moments count from the epoch.
 - Ids, queue, worker and job names are opaque text of 1 to 255 bytes; nothing is parsed out of it.
 - A verb that changes something may be called again with the same arguments when its answer was
-  lost: the state is then as after one call, and the answer as the first.
+  lost: the state is then as after one call, and the answer as the first. (Of :meth:`promote` and
+  :meth:`prune` every call is one more step, and answers for itself.)
 - A job whose time to live is over does not exist, for every verb, at once.
 - ``StorageUnavailable`` means that it may or may not have happened; any other ``StorageError`` that
   it did not.
@@ -354,12 +355,17 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    async def recover(self, queue: str, reaper: str, limit: int, lease_ms: int) -> list[Claim]:
+    async def recover(
+        self, queue: str, reaper: str, limit: int, lease_ms: int, token: str
+    ) -> list[Claim]:
         """Take over up to ``limit`` leases that ran out, and give back what dead workers had not
         yet leased.
 
         Each job stays ``running`` with the attempt it has, gets a new fence and a lease of
         ``lease_ms`` for ``reaper``, who settles it with :meth:`finish`. Publishes ``stalled``.
+
+        A recovery that found something is its reaper's last claim: a call with the same ``token``
+        returns those of its jobs that this reaper still holds under the same fence.
         """
 
     @abstractmethod
@@ -379,7 +385,7 @@ class Storage(ABC):
 
     @abstractmethod
     async def cancel(
-        self, queue: str, ids: Sequence[str], ttl_ms: int, value: bytes
+        self, queue: str, ids: Sequence[str], ttl_ms: int, value: bytes, request: str
     ) -> list[CancelResult]:
         """Cancel what waits; request a stop of what runs; leave what has ended.
 
@@ -387,8 +393,10 @@ class Storage(ABC):
         else for the one given; its reply addresses are told, ``cancelled`` is published. For a
         running job, ``value`` and the time to live are kept in case it is given back (see
         :meth:`finish`), the request is published on :data:`CONTROL`, and heartbeats repeat it; the
-        first of several requests counts. A repeat of a call that was applied may answer
-        ``finished`` where the first said ``cancelled``.
+        first of several requests counts.
+
+        ``request`` is the token of this one cancel, kept with each job that it changed: a repeat of
+        it answers as the first time, whatever became of the job since.
         """
 
     @abstractmethod

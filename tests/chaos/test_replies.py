@@ -15,7 +15,6 @@ import pytest
 
 from jobqueue import Job, Queue
 from jobqueue.errors import StorageUnavailable
-from jobqueue.states import CancelResult
 from jobqueue.storage.base import CONTROL, Claim, ClaimRequest
 from jobqueue.storage.redis import RedisStorage
 from jobqueue.storage.redis.keys import QueueKeys
@@ -113,11 +112,16 @@ async def second_claims(stage: Stage) -> None:
 
 async def cancel_requests(stage: Stage) -> None:
     await some_claims(stage)
-    await cancel(stage.direct, "b")
+    await cancel(stage.direct, "b", request="prepared")
 
 
 async def lost_leases(stage: Stage) -> None:
     await some_claims(stage)
+    await stage.clock.advance(2 * LEASE)
+
+
+async def lost_and_cancelled(stage: Stage) -> None:
+    await cancel_requests(stage)
     await stage.clock.advance(2 * LEASE)
 
 
@@ -136,7 +140,7 @@ async def some_ended(stage: Stage) -> None:
     await settle(stage.direct, completed(LARGE), stage.claims[0])
     await settle(stage.direct, failed(), stage.claims[1])
     await enqueue(stage.direct, new_job("d", request="d"))
-    await cancel(stage.direct, "d")
+    await cancel(stage.direct, "d", request="prepared")
 
 
 async def some_expired(stage: Stage) -> None:
@@ -217,7 +221,7 @@ async def beat(stage: Stage) -> Any:
 
 
 async def recover_lost(stage: Stage) -> Any:
-    return await stage.storage.recover(QUEUE, "reaper", 10, LEASE)
+    return await stage.storage.recover(QUEUE, "reaper", 10, LEASE, "t")
 
 
 async def promote_due(stage: Stage) -> Any:
@@ -229,11 +233,11 @@ async def prune_expired(stage: Stage) -> Any:
 
 
 async def cancel_waiting(stage: Stage) -> Any:
-    return await cancel(stage.storage, "a")
+    return await cancel(stage.storage, "a", request="t")
 
 
 async def cancel_all(stage: Stage) -> Any:
-    return await cancel(stage.storage, "a", "b", "c", "d", "nobody")
+    return await cancel(stage.storage, "a", "b", "c", "d", "nobody", request="t")
 
 
 async def change_ttl(stage: Stage) -> Any:
@@ -302,14 +306,16 @@ CASES: Final = (
     Case("finish", finish_all(released()), cancel_requests),
     Case("finish", finish_all(completed()), lost_leases),
     Case("heartbeat", beat, cancel_requests),
-    # What a lost answer brought is recovered again, a lease later.
-    Case("recover", recover_lost, lost_leases, again=[]),
+    Case("recover", recover_lost, lost_leases),
+    Case("recover", recover_lost, lost_and_cancelled),
     Case("promote", promote_due, some_due),
+    # Each prune says what it dropped itself.
     Case("prune", prune_expired, some_expired, again=0),
-    Case("cancel", cancel_waiting, some_jobs, again=[CancelResult.FINISHED]),
-    Case("cancel", cancel_waiting, some_delayed, again=[CancelResult.FINISHED]),
+    Case("cancel", cancel_waiting, some_jobs),
+    Case("cancel", cancel_waiting, some_delayed),
     Case("cancel", cancel_all, some_claims),
     Case("cancel", cancel_all, some_ended),
+    Case("cancel", cancel_all, cancel_requests),
     Case("set_result_ttl", change_ttl, some_ended),
     Case("leave", leave, handed_over),
     Case("results", ask_for_results, some_ended),

@@ -26,6 +26,7 @@ from tests.support.jobs import (
     ids,
     new_job,
     only,
+    recover,
     released,
     retrying,
     run_one,
@@ -427,8 +428,8 @@ async def test_a_claim_keeps_its_lease_in_the_time_of_the_storage(
     await enqueue(storage, "a")
     claimed = await claim_one(storage, lease_ms=MINUTE)
     await clock.advance(MINUTE - 1)
-    assert await storage.recover(QUEUE, "reaper", 10, HOUR) == []
+    assert await recover(storage, 10, lease_ms=HOUR) == []
     await clock.advance(1)
-    assert ids(await storage.recover(QUEUE, "reaper", 10, HOUR)) == ["a"]
+    assert ids(await recover(storage, 10, lease_ms=HOUR)) == ["a"]
     answer = await storage.heartbeat(QUEUE, "w1", held(claimed), HOUR)
     assert answer.lost == ["a"]

@@ -18,6 +18,7 @@ from tests.support.jobs import (
     failed,
     new_job,
     only,
+    recover,
     released,
     retrying,
     run_one,
@@ -61,7 +62,7 @@ async def test_each_step_of_a_job_is_counted(storage: Storage, clock: ManualCloc
     (claimed,) = await claim(storage, lease_ms=MINUTE)
     assert await storage.counts(QUEUE) == only(running=1)
     await clock.advance(MINUTE)
-    (taken,) = await storage.recover(QUEUE, "reaper", 10, MINUTE)
+    (taken,) = await recover(storage, 10, lease_ms=MINUTE)
     assert await storage.counts(QUEUE) == only(running=1)
     await settle(storage, failed(ttl_ms=MINUTE), taken, worker="reaper")
     assert await storage.counts(QUEUE) == only(failed=1)

@@ -27,6 +27,7 @@ from tests.support.jobs import (
     ids,
     new_job,
     only,
+    recover,
     result,
     run_one,
     settle,
@@ -115,7 +116,7 @@ async def test_its_old_fence_does_not_hold_the_new_job(
 async def test_it_is_neither_claimed_nor_recovered(storage: Storage, clock: ManualClock) -> None:
     await expire(storage, clock, completed(ttl_ms=MINUTE))
     assert await claim(storage) == []
-    assert await storage.recover(QUEUE, "reaper", 10, LEASE) == []
+    assert await recover(storage, 10) == []
     assert await storage.promote(QUEUE, 10) is None
 
 

@@ -24,6 +24,7 @@ from tests.support.jobs import (
     ids,
     new_job,
     only,
+    recover,
     released,
     requeued,
     result,
@@ -278,7 +279,7 @@ async def test_a_settled_job_is_leased_no_more(
     answer = await storage.heartbeat(QUEUE, "w1", held(claimed), LEASE)
     assert answer == (["a"], [])
     await clock.advance(2 * LEASE)
-    assert await storage.recover(QUEUE, "reaper", 10, LEASE) == []
+    assert await recover(storage, 10) == []
     assert (await stored(storage, "a")).state is outcome.state
 
 
@@ -290,7 +291,7 @@ async def test_a_late_finish_counts_while_nobody_took_the_job_over(
     await clock.advance(HOUR)
     assert await settle(storage, completed(b"late"), claimed) == [True]
     assert await result(storage, "a") == (JobState.COMPLETED, b"late")
-    assert await storage.recover(QUEUE, "reaper", 10, LEASE) == []
+    assert await recover(storage, 10) == []
 
 
 async def test_nothing_is_left_in_the_order_of_a_job_that_ended(

@@ -14,7 +14,6 @@ from tests.support.backends import RedisBackend
 from tests.support.clock import ManualClock
 from tests.support.jobs import (
     HOUR,
-    LEASE,
     MINUTE,
     QUEUE,
     cancel,
@@ -23,6 +22,7 @@ from tests.support.jobs import (
     ids,
     new_job,
     only,
+    recover,
     stored,
 )
 
@@ -69,10 +69,10 @@ async def test_it_is_given_back_when_the_worker_is_dead(
     await enqueue(storage, "a", "b")
     hand_over(backend, "w1")
     await clock.advance(MINUTE - 1)
-    assert await storage.recover(QUEUE, "reaper", 10, LEASE) == []
+    assert await recover(storage, 10) == []
     assert ids(await claim(storage, 1, worker="w2")) == ["b"]
     await clock.advance(1)
-    assert await storage.recover(QUEUE, "reaper", 10, LEASE) == []
+    assert await recover(storage, 10) == []
     assert ids(await claim(storage, worker="w2")) == ["a"]
 
 
@@ -83,10 +83,10 @@ async def test_a_heartbeat_with_nothing_held_is_a_sign_of_life(
     await storage.heartbeat(QUEUE, "w1", [], HOUR)
     hand_over(backend, "w1")
     await clock.advance(MINUTE)
-    await storage.recover(QUEUE, "reaper", 10, LEASE)
+    await recover(storage, 10)
     assert await claim(storage, worker="w2") == []
     await clock.advance(HOUR)
-    await storage.recover(QUEUE, "reaper", 10, LEASE)
+    await recover(storage, 10)
     assert ids(await claim(storage, worker="w2")) == ["a"]
 
 

@@ -18,6 +18,7 @@ from tests.support.jobs import (
     enqueue,
     held,
     ids,
+    recover,
     settle,
     stored,
 )
@@ -26,7 +27,7 @@ NOTHING = ([], [])
 
 
 async def recovered(storage: Storage) -> list[str]:
-    return ids(await storage.recover(QUEUE, "reaper", 100, HOUR))
+    return ids(await recover(storage, lease_ms=HOUR))
 
 
 async def test_a_heartbeat_extends_the_lease_from_now(storage: Storage, clock: ManualClock) -> None:
@@ -78,7 +79,7 @@ async def test_a_heartbeat_does_not_take_back_what_was_lost(
     await enqueue(storage, "a")
     old = await claim_one(storage, lease_ms=MINUTE)
     await clock.advance(MINUTE)
-    (taken,) = await storage.recover(QUEUE, "reaper", 10, MINUTE)
+    (taken,) = await recover(storage, 10, lease_ms=MINUTE)
     assert (await storage.heartbeat(QUEUE, "w1", held(old), HOUR)).lost == ["a"]
 
     job = await stored(storage, "a")

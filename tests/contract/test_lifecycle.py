@@ -27,6 +27,7 @@ from tests.support.jobs import (
     ids,
     new_job,
     only,
+    recover,
     run_one,
     settle,
     stored,
@@ -91,7 +92,7 @@ VERBS = {
     "unblock": lambda s: s.unblock(QUEUE, "w1"),
     "finish": lambda s: settle(s, completed(), Held("a", 1)),
     "heartbeat": lambda s: s.heartbeat(QUEUE, "w1", [], LEASE),
-    "recover": lambda s: s.recover(QUEUE, "reaper", 1, LEASE),
+    "recover": lambda s: recover(s),
     "promote": lambda s: s.promote(QUEUE, 1),
     "prune": lambda s: s.prune(QUEUE, 1),
     "cancel": lambda s: cancel(s, "a"),
@@ -216,6 +217,18 @@ async def test_a_database_of_something_else_is_refused(tmp_path) -> None:
         assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("jobs",)]
 
 
+async def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path) -> None:
+    place = SQLiteBackend(tmp_path)
+    async with place.handle() as storage:
+        await enqueue(storage, "a")
+    with closing(sqlite3.connect(place.path)) as older:
+        older.execute("ALTER TABLE jobs DROP COLUMN cancel_request")
+        older.execute("PRAGMA user_version = 1")
+    for _ in range(2):
+        async with place.handle() as storage:
+            assert await cancel(storage, "a", request="t") == [CancelResult.CANCELLED]
+
+
 # -- leaving -------------------------------------------------------------------------------------
 
 
@@ -233,7 +246,7 @@ async def test_who_leaves_keeps_its_leases(storage: Storage, clock: ManualClock)
     assert (await stored(storage, "a")).state is JobState.RUNNING
     assert await storage.heartbeat(QUEUE, "w1", held(*claims), MINUTE) == ([], [])
     await clock.advance(MINUTE)
-    assert ids(await storage.recover(QUEUE, "reaper", 10, MINUTE)) == ["a"]
+    assert ids(await recover(storage, 10, lease_ms=MINUTE)) == ["a"]
 
 
 async def test_who_leaves_disturbs_nobody_else(storage: Storage) -> None:
@@ -276,7 +289,7 @@ async def test_maintenance_takes_a_whole_batch(storage: Storage, clock: ManualCl
     assert await storage.promote(QUEUE, MAX_BATCH) is None
     assert len(await claim(storage, MAX_BATCH, lease_ms=MINUTE)) == MAX_BATCH
     await clock.advance(MINUTE)
-    taken = await storage.recover(QUEUE, "reaper", MAX_BATCH, MINUTE)
+    taken = await recover(storage, MAX_BATCH, lease_ms=MINUTE)
     assert sorted(ids(taken)) == names
     await settle(storage, completed(ttl_ms=MINUTE), *taken, worker="reaper")
     await enqueue(storage, "kept")

@@ -19,6 +19,7 @@ from tests.support.jobs import (
     ids,
     new_job,
     only,
+    recover,
     released,
     run_one,
     settle,
@@ -76,7 +77,7 @@ async def test_a_name_delays_retries_and_recovers(storage: Storage, clock, name:
     await clock.advance(HOUR)
     claimed = await claim_one(storage, worker=name, queue=name)
     await clock.advance(LEASE)
-    (taken,) = await storage.recover(name, name, 10, LEASE)
+    (taken,) = await recover(storage, 10, reaper=name, queue=name)
     assert (taken.id, taken.worker) == (name, name)
     assert taken.fence > claimed.fence
     await settle(storage, released(), taken, worker=name, queue=name)
@@ -152,9 +153,9 @@ async def test_leases_delays_and_remains_belong_to_their_queue(storage: Storage,
     await enqueue(storage, "runs", new_job("later", delay_ms=HOUR), queue="one")
     await claim(storage, queue="one")
     await clock.advance(2 * HOUR)
-    assert await storage.recover("other", "reaper", 10, LEASE) == []
+    assert await recover(storage, 10, queue="other") == []
     assert await storage.promote("other", 10) is None
-    (taken,) = await storage.recover("one", "reaper", 10, LEASE)
+    (taken,) = await recover(storage, 10, queue="one")
     assert taken.id == "runs"
     await settle(storage, completed(ttl_ms=HOUR), taken, worker="reaper", queue="one")
     await run_one(storage, completed(ttl_ms=2 * HOUR), queue="one")

@@ -15,6 +15,7 @@ from tests.support.jobs import (
     enqueue,
     ids,
     new_job,
+    recover,
     released,
     requeued,
     retrying,
@@ -69,7 +70,7 @@ async def test_a_job_of_a_lost_worker_is_next(storage: Storage, clock: ManualClo
     await enqueue(storage, "a", "b")
     await claim(storage, 1, lease_ms=MINUTE)
     await clock.advance(MINUTE)
-    taken = await storage.recover(QUEUE, "reaper", 10, MINUTE)
+    taken = await recover(storage, 10, lease_ms=MINUTE)
     await settle(storage, requeued(), *taken, worker="reaper")
     assert ids(await claim(storage)) == ["a", "b"]
 

@@ -10,7 +10,6 @@ from tests.support.backends import MakeStorage
 from tests.support.clock import ManualClock
 from tests.support.jobs import (
     HOUR,
-    LEASE,
     MINUTE,
     QUEUE,
     cancel,
@@ -23,6 +22,7 @@ from tests.support.jobs import (
     ids,
     new_job,
     only,
+    recover,
     released,
     requeued,
     result,
@@ -32,12 +32,6 @@ from tests.support.jobs import (
     stored,
 )
 from tests.support.listening import listening_to_events
-
-
-async def recover(
-    storage: Storage, limit: int = 100, *, reaper: str = "reaper", lease_ms: int = LEASE
-) -> list[Claim]:
-    return await storage.recover(QUEUE, reaper, limit, lease_ms)
 
 
 async def test_there_is_nothing_to_recover_in_an_empty_queue(storage: Storage) -> None:

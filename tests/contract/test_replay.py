@@ -14,6 +14,7 @@ from tests.support.jobs import (
     MINUTE,
     QUEUE,
     cancel,
+    cancelled,
     claim,
     claim_one,
     completed,
@@ -23,6 +24,7 @@ from tests.support.jobs import (
     ids,
     new_job,
     only,
+    recover,
     released,
     requeued,
     result,
@@ -150,7 +152,7 @@ async def test_a_repeated_claim_leaves_out_what_was_taken_over(
     a, b = await claim(storage, 2, token="t", lease_ms=MINUTE)
     await storage.heartbeat(QUEUE, "w1", held(b), HOUR)
     await clock.advance(MINUTE)
-    (taken,) = await storage.recover(QUEUE, "reaper", 10, HOUR)
+    (taken,) = await recover(storage, 10, lease_ms=HOUR)
     assert taken.id == a.id
     assert await claim(storage, 2, token="t") == [b]
 
@@ -245,7 +247,7 @@ async def test_only_who_settled_the_job_last_is_told_so_again(
     await enqueue(storage, "a")
     frozen = await claim_one(storage, lease_ms=MINUTE)
     await clock.advance(MINUTE)
-    (taken,) = await storage.recover(QUEUE, "reaper", 10, HOUR)
+    (taken,) = await recover(storage, 10, lease_ms=HOUR)
 
     async def answers() -> list[bool]:
         return await settle(storage, requeued(), frozen, taken)
@@ -271,15 +273,184 @@ async def test_the_first_of_two_outcomes_for_one_lease_stays(storage: Storage) -
     assert await claim(storage) == []
 
 
-async def test_a_repeated_cancel_changes_nothing(storage: Storage) -> None:
-    await enqueue(storage, "a")
-    assert await cancel(storage, "a", value=b"first") == [CancelResult.CANCELLED]
-    before = await stored(storage, "a")
+async def lose(storage: Storage, clock: ManualClock, *names: str) -> None:
+    """Jobs whose worker gave no sign of life for its lease."""
+    await enqueue(storage, *names)
+    await claim(storage, worker="lost one", lease_ms=MINUTE)
+    await clock.advance(MINUTE)
+
+
+async def test_a_repeated_recovery_gives_the_same_jobs(
+    storage: Storage, clock: ManualClock
+) -> None:
+    await lose(storage, clock, "a", "b", "c")
+    await cancel(storage, "a")
+    first = await recover(storage, 2, token="t")
+    before = [await stored(storage, id) for id in "abc"]
     async with listening_to_events(storage) as events:
-        (answer,) = await cancel(storage, "a", value=b"second")
+        assert await recover(storage, 2, token="t") == first
         assert await events.all() == []
-    assert answer in (CancelResult.CANCELLED, CancelResult.FINISHED)
+    assert [await stored(storage, id) for id in "abc"] == before
+    assert [(job.id, job.worker, job.cancel_requested) for job in first] == [
+        ("a", "lost one", True),
+        ("b", "lost one", False),
+    ]
+    assert ids(await recover(storage, token="next")) == ["c"]
+
+
+async def test_a_repeated_recovery_works_through_another_handle(
+    make_storage: MakeStorage, clock: ManualClock
+) -> None:
+    one, other = await make_storage(), await make_storage()
+    await lose(one, clock, "a")
+    assert await recover(one, token="t") == await recover(other, token="t") != []
+
+
+async def test_a_repeated_recovery_leaves_out_what_was_settled(
+    storage: Storage, clock: ManualClock
+) -> None:
+    await lose(storage, clock, "a", "b")
+    a, b = await recover(storage, token="t")
+    await settle(storage, requeued(), a, worker="reaper")
+    assert await recover(storage, token="t") == [b]
+    await settle(storage, failed(), b, worker="reaper")
+    assert await recover(storage, token="t") == []
+
+
+async def test_a_repeated_recovery_leaves_out_what_another_reaper_took_over(
+    storage: Storage, clock: ManualClock
+) -> None:
+    await lose(storage, clock, "a", "b")
+    a, b = await recover(storage, token="t", lease_ms=MINUTE)
+    await storage.heartbeat(QUEUE, "reaper", held(b), HOUR)
+    await clock.advance(MINUTE)
+    (taken,) = await recover(storage, reaper="other")
+    assert taken.id == a.id
+    assert await recover(storage, token="t") == [b]
+
+
+async def test_a_repeated_recovery_takes_over_nothing_new(
+    storage: Storage, clock: ManualClock
+) -> None:
+    await lose(storage, clock, "a", "b")
+    first = await recover(storage, 1, token="t")
+    assert await recover(storage, 100, token="t") == first
+    await settle(storage, requeued(), *first, worker="reaper")
+    assert await recover(storage, token="t") == []
+    assert len(await recover(storage, token="next")) == 1
+
+
+async def test_the_token_of_a_recovery_belongs_to_its_reaper(
+    storage: Storage, clock: ManualClock
+) -> None:
+    await lose(storage, clock, "a", "b")
+    first = await recover(storage, 1, reaper="r1", token="t")
+    (second,) = await recover(storage, 1, reaper="r2", token="t")
+    assert second.id != first[0].id
+    assert await recover(storage, 1, reaper="r1", token="t") == first
+
+
+async def test_a_recovery_that_found_nothing_finds_what_is_there_now(
+    storage: Storage, clock: ManualClock
+) -> None:
+    assert await recover(storage, token="t") == []
+    await lose(storage, clock, "a")
+    assert ids(await recover(storage, token="t")) == ["a"]
+
+
+async def test_a_reaper_is_no_worker_whose_jobs_run(storage: Storage, clock: ManualClock) -> None:
+    await lose(storage, clock, "a")
+    (taken,) = await recover(storage, token="t", lease_ms=MINUTE)
+    await clock.advance(2 * MINUTE)
+    (again,) = await recover(storage, reaper="other")
+    assert (again.id, again.worker) == ("a", "reaper")
+    assert await settle(storage, requeued(), taken, worker="reaper") == [False]
+
+
+async def waiting(storage: Storage) -> None:
+    await enqueue(storage, "a")
+
+
+async def later(storage: Storage) -> None:
+    await enqueue(storage, new_job("a", delay_ms=HOUR))
+
+
+async def running(storage: Storage) -> None:
+    await enqueue(storage, "a")
+    await claim_one(storage)
+
+
+async def ended(storage: Storage) -> None:
+    await enqueue(storage, "a")
+    await run_one(storage, completed())
+
+
+@pytest.mark.parametrize(
+    ("prepare", "answer"),
+    [
+        (waiting, CancelResult.CANCELLED),
+        (later, CancelResult.CANCELLED),
+        (running, CancelResult.RUNNING),
+        (ended, CancelResult.FINISHED),
+        (None, CancelResult.NOT_FOUND),
+    ],
+)
+async def test_a_repeated_cancel_is_answered_alike_and_changes_nothing(
+    storage: Storage, prepare, answer: CancelResult
+) -> None:
+    if prepare is not None:
+        await prepare(storage)
+    assert await cancel(storage, "a", value=b"why", request="t") == [answer]
+    before = await storage.get(QUEUE, ["a"])
+    async with listening_to_events(storage) as events:
+        assert await cancel(storage, "a", value=b"why", request="t") == [answer]
+        assert await events.all() == []
+    assert await storage.get(QUEUE, ["a"]) == before
+
+
+@pytest.mark.parametrize("outcome", [completed(), failed(), cancelled(), released()])
+async def test_a_repeated_cancel_of_what_ran_is_answered_alike_when_it_has_ended(
+    storage: Storage, outcome
+) -> None:
+    await enqueue(storage, "a")
+    claimed = await claim_one(storage)
+    assert await cancel(storage, "a", request="t") == [CancelResult.RUNNING]
+    await settle(storage, outcome, claimed)
+    before = await stored(storage, "a")
+    assert await cancel(storage, "a", request="t") == [CancelResult.RUNNING]
     assert await stored(storage, "a") == before
+
+
+async def test_another_cancel_is_no_repeat(storage: Storage) -> None:
+    await enqueue(storage, "a")
+    assert await cancel(storage, "a", request="one") == [CancelResult.CANCELLED]
+    assert await cancel(storage, "a", request="two") == [CancelResult.FINISHED]
+    assert await cancel(storage, "a", request="one") == [CancelResult.CANCELLED]
+
+
+async def test_the_token_of_a_cancel_counts_for_its_own_id_only(storage: Storage) -> None:
+    await enqueue(storage, "a", "b")
+    assert await cancel(storage, "a", request="t") == [CancelResult.CANCELLED]
+    assert await cancel(storage, "a", "b", request="t") == [CancelResult.CANCELLED] * 2
+    assert await claim(storage) == []
+
+
+async def test_a_repeated_promotion_changes_nothing(storage: Storage, clock: ManualClock) -> None:
+    await enqueue(storage, new_job("a", delay_ms=MINUTE), new_job("b", delay_ms=HOUR))
+    await clock.advance(MINUTE)
+    first = await storage.promote(QUEUE, 10)
+    assert await storage.promote(QUEUE, 10) == first == HOUR - MINUTE
+    assert await storage.counts(QUEUE) == only(queued=1, scheduled=1)
+    assert ids(await claim(storage)) == ["a"]
+
+
+async def test_a_repeated_prune_changes_nothing(storage: Storage, clock: ManualClock) -> None:
+    await enqueue(storage, "a", "b")
+    await run_one(storage, completed(ttl_ms=MINUTE))
+    await clock.advance(MINUTE)
+    await storage.prune(QUEUE, 10)
+    assert await storage.prune(QUEUE, 10) == 0
+    assert await storage.counts(QUEUE) == only(queued=1)
 
 
 async def test_a_repeated_heartbeat_is_answered_alike(storage: Storage) -> None:

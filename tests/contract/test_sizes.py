@@ -8,14 +8,13 @@ from jobqueue.states import CancelResult, JobState
 from jobqueue.storage.base import INLINE_BYTES, Storage
 from tests.support.clock import ManualClock
 from tests.support.jobs import (
-    LEASE,
-    QUEUE,
     cancel,
     claim_one,
     completed,
     enqueue,
     failed,
     new_job,
+    recover,
     result,
     retrying,
     run_one,
@@ -44,7 +43,7 @@ async def test_a_spec_is_recovered_as_it_was_stored(
     await enqueue(storage, new_job("a", spec=blob(size)))
     await claim_one(storage, lease_ms=100)
     await clock.advance(100)
-    (job,) = await storage.recover(QUEUE, "reaper", 10, LEASE)
+    (job,) = await recover(storage, 10)
     assert job.spec == blob(size)
 
 

@@ -241,6 +241,29 @@ async def test_a_reaper_step_by_step(make_queue: MakeQueue) -> None:
     assert (await info_of(queue, "one")).attempt == 1
 
 
+@pytest.mark.parametrize("verb", ["recover", "finish"])
+async def test_what_a_reaper_took_over_waits_for_no_further_lease_when_an_answer_is_lost(
+    make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    queue = make_queue()
+    await queue.enqueue("task", id="one")
+    await _claim_and_die(queue, lease=0.05)
+    answering = getattr(queue.storage, verb)
+    lost: list[Any] = []
+
+    async def unheard(*arguments: Any) -> Any:
+        answer = await answering(*arguments)
+        if answer and len(lost) < 3:
+            lost.append(answer)
+            raise StorageUnavailable("the answer was lost")
+        return answer
+
+    monkeypatch.setattr(queue.storage, verb, unheard)
+    async with Reaper(queue.storage, queue.name, options=QueueOptions(lease=600)):
+        await until_counted(queue, queued=1)
+    assert lost == [lost[0]] * (3 if verb == "recover" else 1)
+
+
 # -- a worker that lives ---------------------------------------------------------------------------
 
 

@@ -175,6 +175,8 @@ class StorageMachine(RuleBasedStateMachine):
         self.last_enqueue: list[NewJob] = []
         self.last_claims: dict[str, tuple[ClaimRequest, int]] = {}
         self.last_finish: tuple[str, list[Settlement]] | None = None
+        self.last_cancel: tuple[list[str], int, bytes, str] | None = None
+        self.last_recovery: tuple[str, int, int, str, int] | None = None
         self.seen: dict[str, StoredJob] = {}
         self.step = Step()
         self.some_expired = False
@@ -263,8 +265,18 @@ class StorageMachine(RuleBasedStateMachine):
     @rule(ids=ids, ttl=hours, value=values)
     def cancel(self, ids: list[str], ttl: int, value: bytes) -> None:
         self.begin("cancel")
-        answers = self.run(self.storage.cancel(QUEUE, ids, ttl, value))
-        assert answers == self.model.cancel(ids, ttl, value)
+        self.last_cancel = ids, ttl, value, f"cancel {next(self.numbers)}"
+        answers = self.run(self.storage.cancel(QUEUE, *self.last_cancel))
+        assert answers == self.model.cancel(*self.last_cancel)
+
+    @precondition(lambda self: self.last_cancel)
+    @rule()
+    def replay_cancel(self) -> None:
+        """The answer was lost: it comes again, as far as the jobs are the same."""
+        assert self.last_cancel is not None
+        self.begin("cancel")
+        answers = self.run(self.storage.cancel(QUEUE, *self.last_cancel))
+        assert answers == self.model.cancel(*self.last_cancel)
 
     @precondition(lambda self: self.model.ready)
     @rule(plan=plans, ttl=hours)
@@ -484,10 +496,27 @@ class StorageMachine(RuleBasedStateMachine):
             self._finish(taken, outcomes)
 
     def _recover(self, reaper: str, limit: int, lease: int) -> list[Lease]:
-        self.begin("recover")
-        claims = self.run(self.storage.recover(QUEUE, reaper, limit, lease))
-        self.model.recover(reaper, limit, lease, claims)
+        token = f"token {next(self.numbers)}"
+        claims = self._recover_under(reaper, limit, lease, token)
+        if claims:
+            self.last_claims.pop(reaper, None)
+            self.last_recovery = reaper, limit, lease, token, self.model.now + lease
         return self._got(reaper, claims)
+
+    @precondition(lambda self: self.last_recovery)
+    @rule()
+    def replay_recovery(self) -> None:
+        """The answer was lost: the same jobs come, and no others."""
+        assert self.last_recovery is not None
+        *arguments, until = self.last_recovery
+        if self.model.now < until:
+            self._recover_under(*arguments)
+
+    def _recover_under(self, reaper: str, limit: int, lease: int, token: str) -> list[Claim]:
+        self.begin("recover")
+        claims = self.run(self.storage.recover(QUEUE, reaper, limit, lease, token))
+        self.model.recover(reaper, limit, lease, token, claims)
+        return claims
 
     @precondition(lambda self: self.any_job(*(state for state in JobState if state is not QUEUED)))
     @rule(ms=hours)

@@ -31,7 +31,8 @@ DELAYED: Final = ("scheduled", "retrying")
 
 @dataclass
 class ModelJob:
-    """One job. ``stop`` is the value of the first request to stop it while it ran."""
+    """One job. ``stop`` is the value of the first request to stop it while it ran, ``cancel`` the
+    token of the cancel that counts."""
 
     new: NewJob
     enqueued: int
@@ -48,6 +49,7 @@ class ModelJob:
     worker: str = ""
     value: bytes = b""
     stop: bytes | None = None
+    cancel: str = ""
 
     def as_stored(self) -> StoredJob:
         return StoredJob(
@@ -78,14 +80,14 @@ class Model:
         jobs: By id. Those whose time to live is over leave with the next call.
         ready: The queue, head first. Ids in one inner list may come in any order.
         last_fence: The largest fence given out.
-        last_claims: By worker: token and leases of its last claim that found something.
+        last_claims: By worker or reaper: token and claims of the last one that found something.
     """
 
     now: int
     jobs: dict[str, ModelJob] = field(default_factory=dict)
     ready: list[list[str]] = field(default_factory=list)
     last_fence: int = 0
-    last_claims: dict[str, tuple[str, list[Held]]] = field(default_factory=dict)
+    last_claims: dict[str, tuple[str, list[Claim]]] = field(default_factory=dict)
 
     # -- reads -----------------------------------------------------------------------------------
 
@@ -148,21 +150,26 @@ class Model:
             self.ready.append([new.id])
         return Enqueued(EnqueueStatus.QUEUED, JobState(job.state), None)
 
-    def cancel(self, ids: Sequence[str], ttl: int, value: bytes) -> list[CancelResult]:
+    def cancel(
+        self, ids: Sequence[str], ttl: int, value: bytes, request: str
+    ) -> list[CancelResult]:
         self.expire()
-        return [self._cancel_one(id, ttl, value) for id in ids]
+        return [self._cancel_one(id, ttl, value, request) for id in ids]
 
-    def _cancel_one(self, id: str, ttl: int, value: bytes) -> CancelResult:
+    def _cancel_one(self, id: str, ttl: int, value: bytes, request: str) -> CancelResult:
         job = self.jobs.get(id)
         if job is None:
             return CancelResult.NOT_FOUND
+        if job.cancel == request:
+            return CancelResult.CANCELLED if job.stop is None else CancelResult.RUNNING
         if job.state in ENDED:
             return CancelResult.FINISHED
         job.ttl = job.ttl or ttl
         if job.state == "running":
             if job.stop is None:
-                job.stop = value
+                job.stop, job.cancel = value, request
             return CancelResult.RUNNING
+        job.cancel = request
         if job.state == "queued":
             self._take_from_queue(id)
         self._end(job, "cancelled", value, job.ttl)
@@ -197,11 +204,7 @@ class Model:
     def claim(self, request: ClaimRequest, answer: Sequence[Claim]) -> None:
         """Check what a claim gave, and follow it."""
         self.expire()
-        token, leases = self.last_claims.get(request.worker, ("", []))
-        if token == request.token:
-            held = [lease for lease in leases if self._holding(lease) is not None]
-            assert [Held(claim.id, claim.fence) for claim in answer] == held
-        else:
+        if not self._is_replay(request.worker, request.token, answer):
             self._promote_due()
             waiting = sum(map(len, self.ready))
             assert len(answer) == min(request.count, waiting), "a claim takes what there is"
@@ -215,14 +218,30 @@ class Model:
                 job.fence, job.started = claim.fence, self.now
                 job.leased_until = self.now + request.lease_ms
             if answer:
-                leases = [Held(claim.id, claim.fence) for claim in answer]
-                self.last_claims[request.worker] = (request.token, leases)
+                self.last_claims[request.worker] = (request.token, list(answer))
         for claim in answer:
             self._check_claim(claim, request.worker, False)
 
-    def recover(self, reaper: str, limit: int, lease: int, answer: Sequence[Claim]) -> None:
+    def _is_replay(self, worker: str, token: str, answer: Sequence[Claim]) -> bool:
+        last_token, claims = self.last_claims.get(worker, ("", []))
+        if token != last_token:
+            return False
+        held = [claim for claim in claims if self._holding(Held(claim.id, claim.fence))]
+        assert [(claim.id, claim.fence, claim.worker) for claim in answer] == [
+            (claim.id, claim.fence, claim.worker) for claim in held
+        ]
+        return True
+
+    def recover(
+        self, reaper: str, limit: int, lease: int, token: str, answer: Sequence[Claim]
+    ) -> None:
         """Check what a recovery gave, and follow it."""
         self.expire()
+        if self._is_replay(reaper, token, answer):
+            for claim in answer:
+                stop = self.jobs[claim.id].stop
+                self._check_claim(claim, claim.worker, stop is not None)
+            return
         ran_out = self.ran_out()
         taken = [claim.id for claim in answer]
         assert len(taken) == len(set(taken)) == min(limit, len(ran_out))
@@ -233,6 +252,8 @@ class Model:
             lost_by, job.worker = job.worker, reaper
             job.fence, job.leased_until = claim.fence, self.now + lease
             self._check_claim(claim, lost_by, job.stop is not None)
+        if answer:
+            self.last_claims[reaper] = (token, list(answer))
 
     def ran_out(self) -> set[str]:
         """Ids that may be taken over."""

@@ -109,14 +109,29 @@ async def run_one(
     return claimed
 
 
+async def recover(
+    storage: Storage,
+    limit: int = 100,
+    *,
+    reaper: str = "reaper",
+    lease_ms: int = LEASE,
+    token: str | None = None,
+    queue: str = QUEUE,
+) -> list[Claim]:
+    """Recover with a new token, unless ``token`` is given."""
+    return await storage.recover(queue, reaper, limit, lease_ms, token or new_token())
+
+
 async def cancel(
     storage: Storage,
     *ids: str,
     ttl_ms: int = HOUR,
     value: bytes = b"cancelled",
+    request: str | None = None,
     queue: str = QUEUE,
 ) -> list[CancelResult]:
-    return await storage.cancel(queue, list(ids), ttl_ms, value)
+    """Cancel as a request of its own, unless ``request`` says otherwise."""
+    return await storage.cancel(queue, list(ids), ttl_ms, value, request or new_token())
 
 
 async def stored(storage: Storage, id: str, queue: str = QUEUE) -> StoredJob:

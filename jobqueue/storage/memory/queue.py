@@ -54,6 +54,7 @@ class _Row:
     lease_until: int = 0
     settled_fence: int = 0
     cancel_value: bytes | None = None
+    cancel_request: str | None = None
     reply_to: list[str] = field(default_factory=lambda: list[str]())
 
     def update(self, **changes: object) -> None:
@@ -71,7 +72,7 @@ class MemoryQueue:
         self._running: set[str] = set()
         self._expiring: list[tuple[int, str]] = []
         self._workers: dict[str, int] = {}
-        self._claims: dict[str, tuple[str, list[Held]]] = {}
+        self._claims: dict[str, tuple[str, list[Claim]]] = {}
         self._fence = 0
         self._order = count(1)
 
@@ -127,10 +128,9 @@ class MemoryQueue:
     def claim(self, request: ClaimRequest, now: int) -> list[Claim]:
         self.prune(now)
         self._workers[request.worker] = now + request.lease_ms
-        token, held = self._claims.get(request.worker, ("", []))
-        if token == request.token:
-            rows = [self._holding(lease) for lease in held]
-            return [_claim_of(row, row.job.worker) for row in rows if row is not None]
+        replay = self._replay(request.worker, request.token)
+        if replay is not None:
+            return [_claim_of(row, request.worker) for row, _ in replay]
         self.promote(now, MAX_BATCH)
         claims: list[Claim] = []
         size = 0
@@ -142,9 +142,16 @@ class MemoryQueue:
             del self._ready[row.job.id]
             claims.append(self._lease(row, request, now))
         if claims:
-            leases = [Held(claim.id, claim.fence) for claim in claims]
-            self._claims[request.worker] = (request.token, leases)
+            self._claims[request.worker] = (request.token, claims)
         return claims
+
+    def _replay(self, worker: str, token: str) -> list[tuple[_Row, Claim]] | None:
+        """What is still held of the last claim, and how it was answered, if that is its token."""
+        last_token, claims = self._claims.get(worker, ("", []))
+        if token != last_token:
+            return None
+        rows = [(self._holding(Held(claim.id, claim.fence)), claim) for claim in claims]
+        return [(row, claim) for row, claim in rows if row is not None]
 
     def _lease(self, row: _Row, request: ClaimRequest, now: int) -> Claim:
         self._fence += 1
@@ -249,8 +256,11 @@ class MemoryQueue:
                 answer.cancel_requested.append(lease.id)
         return answer
 
-    def recover(self, reaper: str, limit: int, lease_ms: int, now: int) -> list[Claim]:
+    def recover(self, reaper: str, limit: int, lease_ms: int, token: str, now: int) -> list[Claim]:
         self.prune(now)
+        replay = self._replay(reaper, token)
+        if replay is not None:
+            return [_taken_over(row, claim.worker) for row, claim in replay]
         for worker in [name for name, until in self._workers.items() if until <= now]:
             self.leave(worker)
         expired = [row for id in self._running if (row := self._jobs[id]).lease_until <= now]
@@ -262,7 +272,10 @@ class MemoryQueue:
             row.update(fence=self._fence, worker=reaper)
             row.lease_until = now + lease_ms
             self._tell(row, EventType.STALLED, now, lost_by)
-            claims.append(_claim_of(row, lost_by, cancel_requested=row.cancel_value is not None))
+            claims.append(_taken_over(row, lost_by))
+        if claims:
+            self._workers[reaper] = now + lease_ms
+            self._claims[reaper] = (token, claims)
         return claims
 
     def leave(self, worker: str) -> None:
@@ -271,23 +284,31 @@ class MemoryQueue:
 
     # -- cancel, reads ---------------------------------------------------------------------------
 
-    def cancel(self, ids: Sequence[str], ttl_ms: int, value: bytes, now: int) -> list[CancelResult]:
+    def cancel(
+        self, ids: Sequence[str], ttl_ms: int, value: bytes, request: str, now: int
+    ) -> list[CancelResult]:
         self.prune(now)
-        return [self._cancel_one(id, ttl_ms, value, now) for id in ids]
+        return [self._cancel_one(id, ttl_ms, value, request, now) for id in ids]
 
-    def _cancel_one(self, id: str, ttl_ms: int, value: bytes, now: int) -> CancelResult:
+    def _cancel_one(
+        self, id: str, ttl_ms: int, value: bytes, request: str, now: int
+    ) -> CancelResult:
         row = self._jobs.get(id)
         if row is None:
             return CancelResult.NOT_FOUND
+        if row.cancel_request == request:
+            was_running = row.cancel_value is not None
+            return CancelResult.RUNNING if was_running else CancelResult.CANCELLED
         if row.job.state in TERMINAL:
             return CancelResult.FINISHED
         if not row.job.ttl_ms:
             row.update(ttl_ms=ttl_ms)
         if row.job.state is JobState.RUNNING:
             if row.cancel_value is None:
-                row.cancel_value = value
+                row.cancel_value, row.cancel_request = value, request
             self.bus.publish(CONTROL, CancelRequested(id))
             return CancelResult.RUNNING
+        row.cancel_request = request
         self._ready.pop(id, None)
         self._end(row, JobState.CANCELLED, value, row.job.ttl_ms, now)
         self._tell(row, EventType.CANCELLED, now, "")
@@ -351,6 +372,10 @@ class MemoryQueue:
     def _tell(self, row: _Row, type: EventType, now: int, worker: str) -> None:
         job = row.job
         self.bus.publish(EVENTS, StorageEvent(type, job.id, job.name, now, job.attempt, worker))
+
+
+def _taken_over(row: _Row, lost_by: str) -> Claim:
+    return _claim_of(row, lost_by, cancel_requested=row.cancel_value is not None)
 
 
 def _remember(row: _Row, reply_to: str | None) -> None:

@@ -139,10 +139,12 @@ class MemoryStorage(Storage):
         with self._space.lock:
             return self._use(queue).heartbeat(worker, held, lease_ms, self._clock())
 
-    async def recover(self, queue: str, reaper: str, limit: int, lease_ms: int) -> list[Claim]:
+    async def recover(
+        self, queue: str, reaper: str, limit: int, lease_ms: int, token: str
+    ) -> list[Claim]:
         with self._space.lock:
             place = self._use(queue)
-            claims = place.recover(reaper, limit, lease_ms, self._clock())
+            claims = place.recover(reaper, limit, lease_ms, token, self._clock())
             place.bus.flush()
             return claims
 
@@ -155,11 +157,11 @@ class MemoryStorage(Storage):
             return self._use(queue).prune(self._clock(), limit)
 
     async def cancel(
-        self, queue: str, ids: Sequence[str], ttl_ms: int, value: bytes
+        self, queue: str, ids: Sequence[str], ttl_ms: int, value: bytes, request: str
     ) -> list[CancelResult]:
         with self._space.lock:
             place = self._use(queue)
-            answer = place.cancel(ids, ttl_ms, value, self._clock())
+            answer = place.cancel(ids, ttl_ms, value, request, self._clock())
             place.bus.flush()
             return answer
 

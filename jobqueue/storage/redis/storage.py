@@ -270,11 +270,13 @@ class RedisStorage(Storage):
         lost, cancelled = await commands.call("heartbeat", keys, arguments)
         return HeartbeatAnswer([id.decode() for id in lost], [id.decode() for id in cancelled])
 
-    async def recover(self, queue: str, reaper: str, limit: int, lease_ms: int) -> list[Claim]:
+    async def recover(
+        self, queue: str, reaper: str, limit: int, lease_ms: int, token: str
+    ) -> list[Claim]:
         commands, keys = self._use(queue)
         if queue in self._unchecked:
             await self._check_access(queue)
-        arguments = [self._now, reaper, limit, lease_ms, MAX_CLAIM_BYTES]
+        arguments = [self._now, reaper, limit, lease_ms, MAX_CLAIM_BYTES, token]
         jobs, dead = await commands.call("recover", keys, arguments)
         for worker in dead:
             await self._forget(queue, worker.decode(), _FORGET_DEAD_AFTER_MS)
@@ -294,12 +296,12 @@ class RedisStorage(Storage):
         return await commands.call("prune", keys, [self._now, limit])
 
     async def cancel(
-        self, queue: str, ids: Sequence[str], ttl_ms: int, value: bytes
+        self, queue: str, ids: Sequence[str], ttl_ms: int, value: bytes, request: str
     ) -> list[CancelResult]:
         commands, keys = self._use(queue)
         if queue in self._unchecked:
             await self._check_access(queue)
-        arguments = [self._now, ttl_ms, value, INLINE_BYTES, *ids]
+        arguments = [self._now, ttl_ms, value, INLINE_BYTES, request, *ids]
         answers: list[Any] = await commands.call("cancel", keys, arguments) if ids else []
         return [CancelResult(answer.decode()) for answer in answers]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from typing import Any, Final
 
 from jobqueue.packing import pack, unpack
@@ -64,7 +65,7 @@ def claim_without_writing(
     queue = find_queue(tx, name)
     if queue is None:
         return None if sign_of_life else []
-    replay = _replay(tx, queue, request)
+    replay = _replay(tx, queue, request.worker, request.token)
     if replay is not None:
         return replay
     due_ms = next_due(tx, name)
@@ -75,7 +76,7 @@ def claim_without_writing(
 
 def claim(tx: Transaction, name: str, request: ClaimRequest) -> list[Claim]:
     queue = make_queue(tx, name)
-    replay = _replay(tx, queue, request)
+    replay = _replay(tx, queue, request.worker, request.token)
     if replay is not None:
         return replay
     _promote_due(tx, queue, MAX_BATCH)
@@ -98,7 +99,8 @@ def claim(tx: Transaction, name: str, request: ClaimRequest) -> list[Claim]:
             for claim, key in zip(claims, keys, strict=True)
         ],
     )
-    _note_claim(tx, queue, request, pack([claims[0].fence, keys]))
+    taken = pack([claims[0].fence, keys])
+    _note_claim(tx, queue, request.worker, request.lease_ms, request.token, taken)
     queue.save(tx)
     outbox = Outbox(tx, queue)
     for claim in claims:
@@ -123,21 +125,24 @@ def _within_bytes(
     return taken
 
 
-def _replay(tx: Transaction, queue: QueueRow, request: ClaimRequest) -> list[Claim] | None:
+def _replay(tx: Transaction, queue: QueueRow, worker: str, token: str) -> list[Claim] | None:
+    """What is still held of a name's last claim or recovery, if that is its token."""
     last = tx.sql.execute(
         "SELECT taken FROM workers WHERE queue = ? AND worker = ? AND token = ?",
-        (queue.key, request.worker, request.token),
+        (queue.key, worker, token),
     ).fetchone()
     if last is None or not last[0]:
         return None
-    first_fence, keys = unpack(last[0])
+    first_fence, keys, *recovered = unpack(last[0])
+    names: list[str] = recovered[0] if recovered else [worker] * len(keys)
     statement = _CLAIM + "WHERE state = 'running' AND queue = ? AND key IN ({})"
     rows = {row[0]: row for row in select_in(tx, statement, (queue.key,), keys)}
-    return [
-        _claim_of(row, fence, row[5], request.worker)._replace(cancel_requested=False)
-        for fence, key in enumerate(keys, first_fence)
+    claims = [
+        _claim_of(row, row[4], row[5], name)
+        for fence, key, name in zip(count(first_fence), keys, names, strict=False)
         if (row := rows.get(key)) is not None and row[4] == fence
     ]
+    return claims if recovered else [claim._replace(cancel_requested=False) for claim in claims]
 
 
 def _claim_of(row: Sequence[Any], fence: int, attempt: int, worker: str) -> Claim:
@@ -155,11 +160,13 @@ def _claim_of(row: Sequence[Any], fence: int, attempt: int, worker: str) -> Clai
     )
 
 
-def _note_claim(tx: Transaction, queue: QueueRow, request: ClaimRequest, taken: bytes) -> None:
+def _note_claim(
+    tx: Transaction, queue: QueueRow, worker: str, lease_ms: int, token: str, taken: bytes
+) -> None:
     tx.sql.execute(
         "INSERT OR REPLACE INTO workers (queue, worker, alive_until_ms, token, taken) "
         "VALUES (?, ?, ?, ?, ?)",
-        (queue.key, request.worker, tx.now_ms + request.lease_ms, request.token, taken),
+        (queue.key, worker, tx.now_ms + lease_ms, token, taken),
     )
 
 
@@ -203,10 +210,16 @@ def heartbeat(
     return answer
 
 
-def nothing_to_recover(tx: Transaction, name: str) -> list[Claim] | None:
+def recover_without_writing(
+    tx: Transaction, name: str, reaper: str, token: str
+) -> list[Claim] | None:
+    """The answer to a recovery, when a look is enough: a replay, or nothing to recover."""
     queue = find_queue(tx, name)
     if queue is None:
         return []
+    replay = _replay(tx, queue, reaper, token)
+    if replay is not None:
+        return replay
     found = tx.sql.execute(
         "SELECT 1 WHERE EXISTS (SELECT 1 FROM jobs "
         "WHERE queue = :queue AND state = 'running' AND leased_until_ms <= :now) OR EXISTS "
@@ -216,10 +229,15 @@ def nothing_to_recover(tx: Transaction, name: str) -> list[Claim] | None:
     return None if found else []
 
 
-def recover(tx: Transaction, name: str, reaper: str, limit: int, lease_ms: int) -> list[Claim]:
+def recover(
+    tx: Transaction, name: str, reaper: str, limit: int, lease_ms: int, token: str
+) -> list[Claim]:
     """As the port says. A claim is one transaction here, so a dead worker leaves nothing behind
     that was handed to it but not leased: forgetting it is enough."""
     queue = make_queue(tx, name)
+    replay = _replay(tx, queue, reaper, token)
+    if replay is not None:
+        return replay
     tx.sql.execute(
         "DELETE FROM workers WHERE queue = ? AND alive_until_ms <= ?", (queue.key, tx.now_ms)
     )
@@ -241,6 +259,10 @@ def recover(tx: Transaction, name: str, reaper: str, limit: int, lease_ms: int) 
     tx.sql.executemany(
         "UPDATE jobs SET fence = ?, worker = ?, leased_until_ms = ? WHERE key = ?", changes
     )
+    if claims:
+        # With the names of those who lost the jobs, which is part of the answer.
+        taken = pack([claims[0].fence, [row[0] for row in found], [row[9] for row in found]])
+        _note_claim(tx, queue, reaper, lease_ms, token, taken)
     queue.save(tx)
     outbox.send()
     return claims

@@ -98,6 +98,7 @@ def _new(job: NewJob, now_ms: int) -> _Fresh:
         request=job.request,
         reply_to=None,
         cancel_value=None,
+        cancel_request="",
     )
     remember(row, job.reply_to)
     return _Fresh(row, job, due_ms if state is JobState.SCHEDULED else 0)
@@ -138,7 +139,7 @@ def _store(tx: Transaction, queue: QueueRow, fresh: Sequence[_Fresh]) -> None:
 
 
 def cancel(
-    tx: Transaction, name: str, ids: Sequence[str], ttl_ms: int, value: bytes
+    tx: Transaction, name: str, ids: Sequence[str], ttl_ms: int, value: bytes, request: str
 ) -> list[CancelResult]:
     queue = find_queue(tx, name)
     if queue is None:
@@ -152,26 +153,30 @@ def cancel(
         row = rows.get(id)
         if row is None:
             answers.append(CancelResult.NOT_FOUND)
+        elif row.cancel_request == request:
+            was_running = row.cancel_value is not None
+            answers.append(CancelResult.RUNNING if was_running else CancelResult.CANCELLED)
         elif row.has_ended:
             answers.append(CancelResult.FINISHED)
         elif row.state == JobState.RUNNING:
             answers.append(CancelResult.RUNNING)
-            requested.append(row)
+            if row.cancel_value is None:
+                row.cancel_value, row.cancel_request = value, request
+                row.ttl_ms = row.ttl_ms or ttl_ms
+                requested.append(row)
             outbox.cancel_requested(id)
         else:
             answers.append(CancelResult.CANCELLED)
-            row.state = JobState.CANCELLED.value
+            row.state, row.cancel_request = JobState.CANCELLED.value, request
             row.ttl_ms = row.ttl_ms or ttl_ms
             ended.append(Ended(row, JobState.CANCELLED, value, row.ttl_ms))
             outbox.event(EventType.CANCELLED, id, row.name, row.attempt, "")
     tx.sql.executemany(
-        "UPDATE jobs SET ttl_ms = iif(ttl_ms = 0, ?, ttl_ms), "
-        "cancel_value = coalesce(cancel_value, ?) WHERE key = ?",
-        [(ttl_ms, value, row.key) for row in requested],
-    )
-    tx.sql.executemany(
-        "UPDATE jobs SET ttl_ms = ? WHERE key = ?",
-        [(end.row.ttl_ms, end.row.key) for end in ended],
+        "UPDATE jobs SET ttl_ms = ?, cancel_value = ?, cancel_request = ? WHERE key = ?",
+        [
+            (row.ttl_ms, row.cancel_value, row.cancel_request, row.key)
+            for row in (*requested, *(end.row for end in ended))
+        ],
     )
     save_ended(tx, outbox, ended)
     outbox.send()

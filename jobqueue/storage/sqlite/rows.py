@@ -55,6 +55,7 @@ class JobRow:
     request: str
     reply_to: bytes | None
     cancel_value: bytes | None
+    cancel_request: str
 
     @property
     def has_ended(self) -> bool:
@@ -70,7 +71,7 @@ class JobRow:
 
 _COLUMNS: Final = (
     "key, id, name, state, fence, settled_fence, attempt, ttl_ms, expires_ms, request, reply_to, "
-    "cancel_value"
+    "cancel_value, cancel_request"
 )
 
 

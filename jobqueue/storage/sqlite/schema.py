@@ -12,7 +12,7 @@ from jobqueue.errors import ConfigurationError, StorageUnavailable
 
 APPLICATION_ID: Final = 0x4A4F4251
 """``JOBQ``: stands in the file's header and says whose file it is."""
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 OLDEST_SQLITE: Final = (3, 35)
 BUSY_SECONDS: Final = 10.0
 """How long a statement waits for other processes before it is ``StorageUnavailable``."""
@@ -53,6 +53,7 @@ _TABLES: Final = (
         request TEXT NOT NULL,
         reply_to BLOB,
         cancel_value BLOB,
+        cancel_request TEXT NOT NULL DEFAULT '',
         value BLOB NOT NULL DEFAULT x''
     )""",
     "CREATE UNIQUE INDEX jobs_by_id ON jobs (queue, id)",
@@ -93,6 +94,8 @@ _TABLES: Final = (
     ) WITHOUT ROWID""",
 )
 
+# By the schema that a file has: what makes it one of the next.
+_UPGRADES: Final = {1: "ALTER TABLE jobs ADD COLUMN cancel_request TEXT NOT NULL DEFAULT ''"}
 
 def connect(path: str) -> sqlite3.Connection:
     """A connection with this storage's settings, for use in one thread at a time."""
@@ -183,8 +186,8 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
         raise ConfigurationError(
             f"{path} cannot be shared by processes (no write-ahead log): use a local file system"
         )
-    if version == 0:
-        _create_tables(connection)
+    if version < SCHEMA_VERSION:
+        _bring_up_to_date(connection)
 
 
 def _identity(connection: sqlite3.Connection) -> tuple[int, int, int]:
@@ -214,15 +217,19 @@ def _use_wal(connection: sqlite3.Connection) -> str:
             time.sleep(0.005)
 
 
-def _create_tables(connection: sqlite3.Connection) -> None:
+def _bring_up_to_date(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         # Another process may have been faster.
-        if not connection.execute("PRAGMA user_version").fetchone()[0]:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
             for statement in _TABLES:
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        else:
+            for older in range(version, SCHEMA_VERSION):
+                connection.execute(_UPGRADES[older])
+        connection.execute(f"PRAGMA user_version = {max(version, SCHEMA_VERSION)}")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

@@ -148,10 +148,12 @@ class SQLiteStorage(Storage):
     ) -> HeartbeatAnswer:
         return await self._write(lambda tx: leasing.heartbeat(tx, queue, worker, held, lease_ms))
 
-    async def recover(self, queue: str, reaper: str, limit: int, lease_ms: int) -> list[Claim]:
+    async def recover(
+        self, queue: str, reaper: str, limit: int, lease_ms: int, token: str
+    ) -> list[Claim]:
         return await self._write(
-            lambda tx: leasing.recover(tx, queue, reaper, limit, lease_ms),
-            unless=lambda tx: leasing.nothing_to_recover(tx, queue),
+            lambda tx: leasing.recover(tx, queue, reaper, limit, lease_ms, token),
+            unless=lambda tx: leasing.recover_without_writing(tx, queue, reaper, token),
         )
 
     async def promote(self, queue: str, limit: int) -> int | None:
@@ -184,9 +186,11 @@ class SQLiteStorage(Storage):
             await connection.run(connection.trim_log)
 
     async def cancel(
-        self, queue: str, ids: Sequence[str], ttl_ms: int, value: bytes
+        self, queue: str, ids: Sequence[str], ttl_ms: int, value: bytes, request: str
     ) -> list[CancelResult]:
-        return await self._write(lambda tx: producing.cancel(tx, queue, ids, ttl_ms, value))
+        return await self._write(
+            lambda tx: producing.cancel(tx, queue, ids, ttl_ms, value, request)
+        )
 
     async def get(self, queue: str, ids: Sequence[str]) -> list[StoredJob | None]:
         return await self._read(lambda tx: reading.get(tx, queue, ids))
