@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
@@ -91,12 +91,28 @@ class Worker(NamedTuple):
     late: Late | None = None
 
 
+class Reaper(NamedTuple):
+    """One reaper.
+
+    Attributes:
+        held: What it is about to settle.
+        took_fence: Its recovery, as the storage remembers it, under the token that it will use
+            until all of that is settled.
+    """
+
+    held: Held | None = None
+    took_fence: Fence = 0
+
+
 class State(NamedTuple):
-    """Everything: the storage, the workers, and what each reaper holds."""
+    """Everything: the storage, the workers and the reapers."""
 
     job: Stored
     workers: tuple[Worker, ...]
-    reapers: tuple[Held | None, ...]
+    reapers: tuple[Reaper, ...]
+
+
+LEASE_ENDS: Final = "the lease runs out"
 
 
 class Step(NamedTuple):
@@ -130,6 +146,7 @@ class Rules:
     reaper_looks_at_inboxes: bool = True
     repeat_compares_fence: bool = True
     empty_answer_ends_a_claim: bool = True
+    recover_repeats: bool = True
 
 
 class Broken(AssertionError):
@@ -145,7 +162,7 @@ class Model:
     def first(self) -> State:
         """A job that was just enqueued."""
         rules = self._rules
-        return State(Stored(), (Worker(),) * rules.workers, (None,) * rules.reapers)
+        return State(Stored(), (Worker(),) * rules.workers, (Reaper(),) * rules.reapers)
 
     def steps(self, state: State) -> Iterator[Step]:
         """Everything that can happen next."""
@@ -157,7 +174,7 @@ class Model:
             ended = job._replace(state="cancelled", ended=job.ended + 1)
             yield Step("cancel", state._replace(job=ended), is_fault=True)
         if job.state == "running" and job.is_leased:
-            yield Step("the lease runs out", state._replace(job=job._replace(is_leased=False)))
+            yield Step(LEASE_ENDS, state._replace(job=job._replace(is_leased=False)))
         for at in range(len(state.workers)):
             yield from self._worker_steps(state, at)
         for at in range(len(state.reapers)):
@@ -267,20 +284,28 @@ class Model:
     # -- what a reaper does ----------------------------------------------------------------------
 
     def _reaper_steps(self, state: State, at: int) -> Iterator[Step]:
-        rules, job, held = self._rules, state.job, state.reapers[at]
+        rules, job, reaper = self._rules, state.job, state.reapers[at]
+        held = reaper.held
         if job.pointer == OF_THE_DEAD and rules.reaper_looks_at_inboxes:
             yield Step("forget the dead", state._replace(job=job._replace(pointer=READY)))
         if held is not None:
             retries = held.attempt < rules.max_attempts or not rules.reaper_counts_attempts
             finished, _, _ = self._finish(state, held.fence, "queued" if retries else "failed")
-            yield Step("a reaper settles", _reaping(finished, at, None))
-            yield Step("a reaper settles, answer lost", _reaping(finished, at, held), True)
-            yield Step("a reaper dies", _reaping(state, at, None), is_fault=True)
-        elif job.state == "running" and not job.is_leased and rules.reaper_looks_at_leases:
-            fence = _newest(state) + 1 if rules.recover_draws_fence else job.fence
-            taken = state._replace(job=job._replace(fence=fence, is_leased=True))
-            yield Step("recover", _reaping(taken, at, Held(fence, job.attempt)))
-            yield Step("recover, answer lost", taken, is_fault=True)
+            yield Step("a reaper settles", _reaping(finished, at, Reaper()))
+            yield Step("a reaper settles, answer lost", finished, is_fault=True)
+            recovers_again = reaper._replace(held=None)
+            yield Step("a reaper gives up", _reaping(state, at, recovers_again), is_fault=True)
+        else:
+            recovered, got = self._recover(state, at)
+            heard = Reaper() if got is None else recovered.reapers[at]._replace(held=got)
+            yield Step("recover", _reaping(recovered, at, heard))
+            yield Step("recover, answer lost", recovered, is_fault=True)
+        if reaper != Reaper():
+            yield Step("a reaper dies", _reaping(state, at, Reaper()), is_fault=True)
+        if reaper.took_fence and not job.is_leased:
+            # It is kept for longer than the lease that it names.
+            forgot = _reaping(state, at, reaper._replace(took_fence=0))
+            yield Step("the storage forgets a recovery", forgot, is_fault=True)
 
     # -- what the storage does -------------------------------------------------------------------
 
@@ -310,6 +335,17 @@ class Model:
         named = worker._replace(inbox=False, claimed_token=token, claimed_fence=fence)
         return _with(state._replace(job=leased), at, named), Held(fence, attempt)
 
+    def _recover(self, state: State, at: int) -> tuple[State, Held | None]:
+        rules, job, reaper = self._rules, state.job, state.reapers[at]
+        if reaper.took_fence:
+            repeats = _holds(job, reaper.took_fence) and rules.recover_repeats
+            return state, Held(job.fence, job.attempt) if repeats else None
+        if job.state != "running" or job.is_leased or not rules.reaper_looks_at_leases:
+            return state, None
+        fence = _newest(state) + 1 if rules.recover_draws_fence else job.fence
+        taken = state._replace(job=job._replace(fence=fence, is_leased=True))
+        return _reaping(taken, at, Reaper(took_fence=fence)), Held(fence, job.attempt)
+
     def _finish(self, state: State, fence: Fence, outcome: str) -> tuple[State, bool, bool]:
         """The state after it, what it answers, and whether this call applied the outcome."""
         rules, job = self._rules, state.job
@@ -318,6 +354,10 @@ class Model:
             return state._replace(job=_settled(job, fence, outcome)), True, True
         last = job.settled_fence if job.state == "running" else job.fence
         return state, last == fence or not rules.repeat_compares_fence, False
+
+
+def _holds(job: Stored, fence: Fence) -> bool:
+    return job.state == "running" and job.fence == fence
 
 
 def _settled(job: Stored, fence: Fence, outcome: str) -> Stored:
@@ -335,9 +375,9 @@ def _with(state: State, at: int, worker: Worker) -> State:
     return state._replace(workers=(*workers[:at], worker, *workers[at + 1 :]))
 
 
-def _reaping(state: State, at: int, held: Held | None) -> State:
+def _reaping(state: State, at: int, reaper: Reaper) -> State:
     reapers = state.reapers
-    return state._replace(reapers=(*reapers[:at], held, *reapers[at + 1 :]))
+    return state._replace(reapers=(*reapers[:at], reaper, *reapers[at + 1 :]))
 
 
 def _with_new_token(worker: Worker) -> Worker:
@@ -367,9 +407,10 @@ def _fences(state: State) -> Iterator[Fence]:
         for holder in (worker.run, worker.settling, worker.late):
             if holder is not None:
                 yield holder.fence
-    for held in state.reapers:
-        if held is not None:
-            yield held.fence
+    for reaper in state.reapers:
+        yield reaper.took_fence
+        if reaper.held is not None:
+            yield reaper.held.fence
 
 
 def _newest(state: State) -> Fence:
@@ -379,14 +420,22 @@ def _newest(state: State) -> Fence:
 def _rename(state: State) -> State:
     """The same state with the smallest fences, and workers and reapers in one order.
 
-    Fences are only compared, and a new one is larger than all; workers and reapers are alike.
+    Fences are only compared, and a new one is larger than all; workers and reapers are alike. And
+    a recovery of which nothing is held any more is as good as none: its repeat is answered empty.
     """
+    state = state._replace(
+        reapers=tuple(
+            reaper if _holds(state.job, reaper.took_fence) else reaper._replace(took_fence=0)
+            for reaper in state.reapers
+        )
+    )
     fences = sorted({0, *_fences(state)})
     names = {fence: name for name, fence in enumerate(fences)}
     job = state.job
     workers = [_renamed_worker(worker, names) for worker in state.workers]
     reapers = [
-        None if held is None else held._replace(fence=names[held.fence]) for held in state.reapers
+        Reaper(held and held._replace(fence=names[held.fence]), names[took_fence])
+        for held, took_fence in state.reapers
     ]
     return State(
         job._replace(
@@ -395,7 +444,7 @@ def _rename(state: State) -> State:
             ended_by=names[job.ended_by],
         ),
         tuple(sorted(workers, key=_order)),
-        tuple(sorted(reapers, key=lambda held: held or ())),
+        tuple(sorted(reapers, key=_order)),
     )
 
 
@@ -416,8 +465,8 @@ def _renamed_worker(worker: Worker, names: dict[Fence, Fence]) -> Worker:
 _FRESH: Final = Worker()
 
 
-def _order(worker: Worker) -> tuple[object, ...]:
-    return tuple(part or () if part is None or isinstance(part, tuple) else part for part in worker)
+def _order(actor: Worker | Reaper) -> tuple[object, ...]:
+    return tuple(part or () if part is None or isinstance(part, tuple) else part for part in actor)
 
 
 # -- the search ------------------------------------------------------------------------------------
@@ -452,7 +501,9 @@ def search(rules: Rules) -> Searched:
     depths = [0]
     waiting = deque([first])
     helpful: list[tuple[int, int]] = []  # steps that are no faults, backwards
+    prompt: list[tuple[int, int]] = []  # those of them for which no lease must run out
     goals: list[int] = []
+    in_hands: list[int] = []
     steps = 0
     while waiting:
         state = waiting.popleft()
@@ -461,6 +512,8 @@ def search(rules: Rules) -> Searched:
             _check(state)
             if state.job.state in TERMINAL:
                 goals.append(number)
+            elif _is_in_hands(state):
+                in_hands.append(number)
             for name, after, is_fault in model.steps(state):
                 steps += 1
                 if state.job.state in TERMINAL and after.job.state != state.job.state:
@@ -477,15 +530,18 @@ def search(rules: Rules) -> Searched:
                     known[after] = to
                 if not is_fault:
                     helpful.append((to, number))
+                    if name != LEASE_ENDS:
+                        prompt.append((to, number))
         except Broken as error:
             raise Broken(f"{error}\n{_way(came_from, number)}") from None
-    _check_progress(goals, helpful, came_from)
+    _check_progress(range(len(numbers)), goals, helpful, came_from, "the job can never end")
+    _check_progress(in_hands, goals, prompt, came_from, "until a lease runs out")
     return Searched(len(numbers), steps, depths[-1])
 
 
 def _check(state: State) -> None:
     job = state.job
-    holders: list[Fence] = [held.fence for held in state.reapers if held is not None]
+    holders: list[Fence] = [each.held.fence for each in state.reapers if each.held is not None]
     for worker in state.workers:
         if worker.run is not None:
             holders.append(worker.run.fence)
@@ -499,12 +555,30 @@ def _check(state: State) -> None:
         raise Broken("an attempt was given back twice")
 
 
+def _is_in_hands(state: State) -> bool:
+    """Whether somebody who lives holds the lease, even if it did not hear so yet."""
+    job = state.job
+    hands: set[Fence] = set()
+    for worker in state.workers:
+        if not worker.claimed_token:
+            hands.add(worker.claimed_fence)
+        hands.update(each.fence for each in (worker.run, worker.settling) if each is not None)
+    for reaper in state.reapers:
+        hands.add(reaper.took_fence)
+        hands.update({reaper.held.fence} if reaper.held is not None else ())
+    return job.state == "running" and job.fence in hands
+
+
 def _check_progress(
-    goals: list[int], helpful: list[tuple[int, int]], came_from: list[tuple[int, str]]
+    starts: Iterable[int],
+    goals: list[int],
+    steps: list[tuple[int, int]],
+    came_from: list[tuple[int, str]],
+    otherwise: str,
 ) -> None:
-    """From everywhere the job can still end, without the help of any fault."""
+    """From all these states the job can still end, without the help of any fault."""
     before: list[list[int]] = [[] for _ in came_from]
-    for to, number in helpful:
+    for to, number in steps:
         before[to].append(number)
     can_end = bytearray(len(came_from))
     waiting = deque(goals)
@@ -515,9 +589,9 @@ def _check_progress(
             if not can_end[number]:
                 can_end[number] = 1
                 waiting.append(number)
-    stuck = can_end.find(0)
-    if stuck >= 0:
-        raise Broken(f"stuck: the job can never end\n{_way(came_from, stuck)}")
+    for start in starts:
+        if not can_end[start]:
+            raise Broken(f"stuck: {otherwise}\n{_way(came_from, start)}")
 
 
 def _way(came_from: list[tuple[int, str]], number: int) -> str:

@@ -14,7 +14,7 @@ SMALL = Rules(max_attempts=2)
 def test_every_invariant_holds_in_every_state() -> None:
     found = search(Rules())
     print(f"lease protocol: {found.states} states, {found.steps} steps, {found.depth} deep")
-    assert found.states > 30_000
+    assert found.states > 50_000
     assert found.depth > 15
 
 
@@ -33,6 +33,7 @@ _BREAKS = {
     "reaper_looks_at_inboxes": "stuck: the job can never end",
     "repeat_compares_fence": "answered as if it counted",
     "empty_answer_ends_a_claim": "stuck: the job can never end",
+    "recover_repeats": "stuck: until a lease runs out",
 }
 
 
