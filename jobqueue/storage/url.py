@@ -12,6 +12,8 @@ from jobqueue.storage.base import Storage
 
 DEFAULT_URL: Final = "sqlite:///jobqueue.db"
 ENVIRONMENT: Final = "JOBQUEUE_URL"
+FAILPOINT: Final = "JOBQUEUE_FAILPOINT"
+"""Names a place at which this process is to end; see :mod:`jobqueue.storage.failpoints`."""
 _REDIS: Final = frozenset({"redis", "rediss", "unix", "valkey", "valkeys"})
 _RESERVED: Final = frozenset("/?#")
 _OPTION: Final = re.compile(r"(?<=[?&])(?P<name>[^=&?]*)=[^&]*")
@@ -24,7 +26,8 @@ def storage_from(where: Storage | str | None) -> Storage:
         where: ``None`` for ``$JOBQUEUE_URL``, and without it ``sqlite:///jobqueue.db``.
 
     Raises:
-        ConfigurationError: Unknown scheme, malformed URL, or a package that is not installed.
+        ConfigurationError: Unknown scheme, malformed URL, a package that is not installed, or
+            ``$JOBQUEUE_FAILPOINT`` names no failpoint.
         TypeError: Something else altogether.
     """
     if where is None:
@@ -33,6 +36,16 @@ def storage_from(where: Storage | str | None) -> Storage:
         return where
     if not isinstance(where, str):  # pyright: ignore[reportUnnecessaryIsInstance] - users are not always typed
         raise TypeError(f"storage must be a URL or a Storage, not {type(where).__name__}")
+    storage = _storage_at(where)
+    failpoint = os.environ.get(FAILPOINT)
+    if not failpoint:
+        return storage
+    from jobqueue.storage.failpoints import Failpoint
+
+    return Failpoint(failpoint).arm(storage)
+
+
+def _storage_at(where: str) -> Storage:
     scheme = where.partition(":")[0].lower()
     where = scheme + where[len(scheme) :]
     if scheme in _REDIS:
