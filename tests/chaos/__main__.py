@@ -19,12 +19,14 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from tests.chaos import failpoints
 from tests.chaos.campaign import Show, run
 from tests.chaos.measures import MEASURES, Measure, Row, measured
+from tests.chaos.report import Report
 from tests.chaos.scenarios import SCENARIOS, Scenario
 from tests.chaos.stage import Where
 from tests.support.disks import IN_NAMESPACE, NO_MOUNT, can_mount
-from tests.support.servers import ServerBinary, binary_at
+from tests.support.servers import ServerBinary, binary_at, find_servers
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,9 +38,12 @@ def main(arguments: list[str] | None = None) -> int:
     seed = random.SystemRandom().getrandbits(32) if given.seed is None else given.seed
     print(f"seed {seed}, scale {given.scale:g}", file=sys.stderr)
     bad = 0
-    for name in given.scenario or (*SCENARIOS, *MEASURES):
+    for name in given.scenario or (*SCENARIOS, failpoints.NAME, *MEASURES):
         if name in MEASURES:
             bad += not _measure(MEASURES[name], given, binary, seed)
+            continue
+        if name == failpoints.NAME:
+            bad += not _run_failpoints(given, binary, seed)
             continue
         scenario = SCENARIOS[name]
         if scenario.where is Where.SMALL_DISK and not given.may_mount:
@@ -91,6 +96,25 @@ def _run_one(
                 show=show,
             )
         )
+    return _say(report, given, seed)
+
+
+def _run_failpoints(given: argparse.Namespace, binary: ServerBinary | None, seed: int) -> bool:
+    with _progress(f"{failpoints.NAME} {failpoints.TITLE}") as show:
+        report = asyncio.run(
+            failpoints.run(
+                failpoints.draw(seed, given.scale),
+                binary or find_servers()[0],
+                seed=seed,
+                scale=given.scale,
+                lease=given.lease or failpoints.LEASE,
+                show=show,
+            )
+        )
+    return _say(report, given, seed)
+
+
+def _say(report: Report | failpoints.Report, given: argparse.Namespace, seed: int) -> bool:
     if given.json:
         print(json.dumps(report.as_dict()), flush=True)
         return report.good
@@ -98,7 +122,7 @@ def _run_one(
     for example in report.examples():
         print(f"     {example}", flush=True)
     if not report.good:
-        print(f"     again: python -m tests.chaos {scenario.name} --seed {seed}", end="")
+        print(f"     again: python -m tests.chaos {report.scenario} --seed {seed}", end="")
         print(f" --scale {given.scale:g}", flush=True)
     return report.good
 
@@ -125,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
         "scenario",
         nargs="*",
         metavar="SCENARIO",
-        help=f"{', '.join((*SCENARIOS, *MEASURES))}; default: all",
+        help=f"{', '.join((*SCENARIOS, failpoints.NAME, *MEASURES))}; default: all",
     )
     parser.add_argument("--scale", type=float, default=1.0, help="part of the full size")
     parser.add_argument("--seed", type=int, help="repeat a run's choices")

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from jobqueue.storage.url import FAILPOINT
 from tests.chaos.ledger import Ledger, Pen
 from tests.chaos.programs import Orders
 from tests.support.wait import wait_until
@@ -68,11 +69,26 @@ class Fleet:
         orders = replace(self._orders, first=first, count=count, batch=batch, backlog=sys.maxsize)
         self.start_producer("produce", orders)
 
-    def _start(self, program: str, orders: Orders) -> subprocess.Popen[bytes]:
+    def start(self, program: str, orders: Orders, failpoint: str = "") -> subprocess.Popen[bytes]:
+        """Start a process that nobody else here looks after but :meth:`end`.
+
+        Args:
+            program: What it runs.
+            orders: What it is to do.
+            failpoint: Where it is to end; empty for nowhere.
+        """
+        return self._start(program, orders, failpoint)
+
+    def _start(self, program: str, orders: Orders, failpoint: str = "") -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "tests.chaos.programs", program, orders.dumps()]
         with (self._ledger.folder / f"{len(self._all)}.stderr").open("wb") as errors:
             process = subprocess.Popen(
-                command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors
+                command,
+                cwd=ROOT,
+                env=os.environ | {FAILPOINT: failpoint},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
             )
         self._all.append(process)
         return process

@@ -18,8 +18,8 @@ class Entry(NamedTuple):
     """One line.
 
     Attributes:
-        kind: ``ready`` (all); ``accepted``, ``refused``, ``answered`` (producers); ``start``,
-            ``end``, ``settled``, ``unheard``, ``stopped``, ``stalled``, ``left`` (workers);
+        kind: ``ready``, ``waits`` (all); ``accepted``, ``refused``, ``answered`` (producers);
+            ``start``, ``end``, ``settled``, ``unheard``, ``stopped``, ``stalled``, ``left`` (workers);
             ``warning``, ``error`` (what either logged); ``kill``, ``killed``, ``freeze``, ``thaw``,
             ``server_down``, ``server_up``, ``oom``, ``oom_over``, ``full``, ``room`` (the driver).
         at: Seconds of the monotonic clock.

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from jobqueue import Event, Job, JobQueueError, JobSpec, Queue, StorageUnavailable
+from jobqueue import Event, Job, JobQueueError, JobSpec, Queue, Reaper, StorageUnavailable
 from jobqueue.options import JobOptions
 from tests.chaos.ledger import Pen
 
@@ -46,6 +46,9 @@ class Orders:
         batch: Jobs that a producer sends in one call.
         backlog: A producer waits while more jobs are queued.
         seed: For the payloads.
+        linger_ms: A worker's handlers run so much longer.
+        grace: The queue's, in seconds.
+        waits: The process does not begin before it is told to (SIGUSR1).
     """
 
     url: str
@@ -58,6 +61,9 @@ class Orders:
     batch: int = 1
     backlog: int = 0
     seed: int = 0
+    linger_ms: int = 0
+    grace: float = 10.0
+    waits: bool = False
 
     def dumps(self) -> str:
         return json.dumps(asdict(self))
@@ -85,7 +91,7 @@ class Orders:
             self.url,
             concurrency=self.concurrency,
             lease=self.lease,
-            grace=10,
+            grace=self.grace,
             max_attempts=100,
         )
 
@@ -121,7 +127,7 @@ async def work(orders: Orders, pen: Pen) -> None:
     @queue.handler("task")
     async def task(job: Job) -> str:
         pen.note("start", job.id, job.attempt)
-        await asyncio.sleep(float(job.payload) / 1000)
+        await asyncio.sleep((float(job.payload) + orders.linger_ms) / 1000)
         pen.note("end", job.id, job.attempt)
         return job.id
 
@@ -140,6 +146,37 @@ async def work(orders: Orders, pen: Pen) -> None:
                 await stopped.wait()
         except StorageUnavailable:  # at its start; from then on it waits by itself
             await asyncio.sleep(0.1)
+    pen.note("left")
+
+
+async def reap(orders: Orders, pen: Pen) -> None:
+    """A reaper of its own."""
+    queue = orders.queue
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+
+    @queue.on("stalled")
+    def stalled(event: Event) -> None:
+        pen.note("stalled", event.id, event.attempt)
+
+    async with Reaper(queue.storage, QUEUE, registry=queue.registry, hooks=queue.hooks):
+        await stopped.wait()
+
+
+async def use(orders: Orders, pen: Pen) -> None:
+    """A producer that makes every call there is, and ends."""
+    pen.note("ready")
+    async with orders.queue as queue:
+        await queue.enqueue_and_wait("task", 0, id="job-0")
+        pen.note("accepted", "job-0")
+        receipt = await queue.enqueue("task", 0, id="job-1")
+        pen.note("accepted", "job-1")
+        await receipt.result()
+        await queue.enqueue("task", 0, id="delayed", delay=3600)
+        await queue.cancel("delayed")
+        await queue.get("job-0")
+        await queue.set_result_ttl("job-0", 3600)
+        await queue.counts()
     pen.note("left")
 
 
@@ -226,13 +263,26 @@ def main(program: str, orders: str) -> None:
     logging.getLogger("jobqueue").addHandler(_Noting(pen))
 
     async def run() -> None:
-        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), os._exit, _ORPHANED)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(sys.stdin.fileno(), os._exit, _ORPHANED)
+        if given.waits:
+            told = asyncio.Event()
+            loop.add_signal_handler(signal.SIGUSR1, told.set)
+            assert given.queue.name == QUEUE  # all is loaded, as in a process that has long run
+            pen.note("waits")
+            await told.wait()
         await PROGRAMS[program](given, pen)
 
     asyncio.run(run())
 
 
-PROGRAMS: dict[str, Program] = {"work": work, "produce": produce, "call": call}
+PROGRAMS: dict[str, Program] = {
+    "work": work,
+    "reap": reap,
+    "produce": produce,
+    "call": call,
+    "use": use,
+}
 
 if __name__ == "__main__":
     main(*sys.argv[1:])

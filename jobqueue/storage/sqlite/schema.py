@@ -97,6 +97,7 @@ _TABLES: Final = (
 # By the schema that a file has: what makes it one of the next.
 _UPGRADES: Final = {1: "ALTER TABLE jobs ADD COLUMN cancel_request TEXT NOT NULL DEFAULT ''"}
 
+
 def connect(path: str) -> sqlite3.Connection:
     """A connection with this storage's settings, for use in one thread at a time."""
     connection = sqlite3.connect(
