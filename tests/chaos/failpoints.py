@@ -8,6 +8,7 @@ worker or a reaper leaves, and for a producer the same calls once more.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import signal
 import subprocess
@@ -23,6 +24,7 @@ import redis
 
 from jobqueue import JobSpec, Queue
 from jobqueue.options import JobOptions
+from jobqueue.states import TERMINAL
 from jobqueue.storage.failpoints import EXIT_STATUS, MOMENTS
 from tests.chaos.campaign import Show
 from tests.chaos.fleet import START_SECONDS, STOP_SECONDS, Fleet
@@ -240,7 +242,8 @@ class _Scene:
             problems = await self._until_done(queue, others[0])
             after = await _states(queue)
         problems += await self._stop(others)
-        self._judge(ended_at, before, after, slack)
+        books = Books(self.ledger, lease=self.lease, window=0.0, cut_off=False)
+        judge(trial, books, ended_at, before, after, slack)
         trial.verdict.unexpected += problems
         return trial
 
@@ -289,7 +292,7 @@ class _Scene:
             if self.trial.point.who == "producer" and successor.poll() is None:
                 return False
             states = await _states(queue)
-            return not {"queued", "running", "scheduled", "retrying"} & set(states.values())
+            return all(state in TERMINAL for state in states.values())
 
         try:
             await wait_until(is_done, _END_SECONDS, "all is done")
@@ -314,26 +317,44 @@ class _Scene:
         self.ledger.refresh()
         return pid in self.ledger.ready
 
-    def _judge(
-        self, ended_at: float, before: dict[str, str], after: dict[str, str], slack: float
-    ) -> None:
-        trial, name = self.trial, str(self.trial.point)
-        books = Books(self.ledger, lease=self.lease, window=0.0, cut_off=False)
-        unexpected = trial.verdict.unexpected
-        if after.pop("delayed", "cancelled") != "cancelled":
-            unexpected.append("what was cancelled is not")
-        trial.verdict = books.judge({id: None if s == "none" else s for id, s in after.items()})
-        trial.verdict.unexpected += unexpected
-        ends = [entry.at for entry in self.ledger.of("end")]
-        trial.seconds = max(0.0, max(ends, default=ended_at) - ended_at)
-        if trial.seconds > self.lease + slack:
-            trial.verdict.unexpected.append(f"{name}: done only after {trial.seconds:.2f} s")
-        for run in books.all_runs():
-            if run.start > ended_at and before.get(run.id) == "completed":
-                trial.verdict.unjustified.append(f"{name}: {run}, though it was settled before")
-        seen, allowed = set(before.values()), SEEN_AT_END.get(name, tuple(before.values()))
-        if allowed[0] not in seen or not seen <= set(allowed):
-            trial.verdict.unexpected.append(f"{name}: at its end the jobs were {before}")
+
+def judge(
+    trial: Trial,
+    books: Books,
+    ended_at: float,
+    before: dict[str, str],
+    after: dict[str, str],
+    slack: float,
+) -> None:
+    """Put the verdict and the time into a trial.
+
+    Args:
+        trial: Whose.
+        books: What happened.
+        ended_at: When the victim ended.
+        before: The states of the jobs at that moment.
+        after: The same when all was done.
+        slack: Seconds beyond the lease that are still in time.
+    """
+    unexpected = trial.verdict.unexpected
+    if after.pop("delayed", "cancelled") != "cancelled":
+        unexpected.append("what was cancelled is not")
+    verdict = books.judge({id: None if state == "none" else state for id, state in after.items()})
+    verdict.unexpected += unexpected
+    trial.verdict = verdict
+    ends = [entry.at for entry in books.ledger.of("end")]
+    trial.seconds = max(0.0, max(ends, default=ended_at) - ended_at)
+    if any(state not in TERMINAL for state in after.values()):
+        trial.seconds = math.inf
+    if trial.seconds > books.lease + slack:
+        verdict.unexpected.append(f"done only after {trial.seconds:.2f} s")
+    for run in books.all_runs():
+        if run.start > ended_at and before.get(run.id) == "completed":
+            verdict.unjustified.append(f"{run}, though it had been settled")
+    seen = set(before.values())
+    needed, *others = SEEN_AT_END.get(str(trial.point), list(seen))
+    if needed not in seen or not seen <= {needed, *others}:
+        verdict.unexpected.append(f"at its end the jobs were {before}")
 
 
 async def _states(queue: Queue) -> dict[str, str]:

@@ -10,7 +10,9 @@ import pytest
 import jobqueue
 from jobqueue.storage.failpoints import MOMENTS, VERBS
 from tests.chaos import failpoints
-from tests.chaos.failpoints import POINTS, ROLES, Point
+from tests.chaos.failpoints import POINTS, ROLES, Point, Trial, judge
+from tests.chaos.ledger import Ledger
+from tests.chaos.verdict import Books
 from tests.support.servers import find_servers
 
 PACKAGE = Path(jobqueue.__file__).parent
@@ -40,6 +42,32 @@ def test_somebody_ends_at_every_failpoint() -> None:
 def test_every_verb_that_a_process_calls_is_among_its_failpoints(who: str) -> None:
     called = set().union(*(_verbs_called(source) for source in SOURCES[who]))
     assert called - {"twin"} == ROLES[who].keys()
+
+
+def test_what_was_settled_must_not_run_again(tmp_path: Path) -> None:
+    trial = Trial(Point("worker", "finish", "after"), "somewhere")
+    (tmp_path / "1.ledger").write_text("accepted 1 0 job-0\nkill 3 0 2\n")
+    (tmp_path / "2.ledger").write_text("start 2 1 job-0\nend 2.5 1 job-0\n")
+    (tmp_path / "3.ledger").write_text("start 4 2 job-0\nend 5 2 job-0\nsettled 5 2 job-0\n")
+    books = Books(Ledger(tmp_path), lease=1.0, window=0.0, cut_off=False)
+
+    judge(trial, books, 3.0, {"job-0": "running"}, {"job-0": "completed"}, slack=1.0)
+    assert (trial.verdict.justified, trial.verdict.unjustified) == (1, [])
+    assert trial.seconds == 2.0
+    assert trial.verdict.unexpected == ["at its end the jobs were {'job-0': 'running'}"]
+
+    judge(trial, books, 3.0, {"job-0": "completed"}, {"job-0": "completed"}, slack=0.5)
+    assert len(trial.verdict.unjustified) == 1
+    assert trial.verdict.unexpected[-1] == "done only after 2.00 s"
+
+
+def test_a_job_that_never_ends_is_never_in_time(tmp_path: Path) -> None:
+    trial = Trial(Point("reaper", "recover", "after"), "somewhere")
+    (tmp_path / "1.ledger").write_text("accepted 1 0 job-0\nkill 3 0 2\n")
+    books = Books(Ledger(tmp_path), lease=1.0, window=0.0, cut_off=False)
+    judge(trial, books, 3.0, {"job-0": "running"}, {"job-0": "running"}, slack=1.0)
+    assert len(trial.verdict.lost) == 1
+    assert trial.verdict.unexpected == ["done only after inf s"]
 
 
 async def test_what_a_process_left_undone_is_done_by_others() -> None:
