@@ -79,9 +79,14 @@ for _, new in ipairs(cmsgpack.unpack(ARGV[3])) do
   elseif (redis.call('HGET', key, 'request') or '') == request then
     answer('queued', state, false)
   elseif state == 'cancelled' then
+    local cancel_request = redis.call('HGET', key, 'cancel_request')
     redis.call('DEL', key)
     redis.call('ZREM', finished_cancelled, id)
     store(key, new)
+    if cancel_request then
+      -- That cancel may come once more; it is not this job's.
+      redis.call('HSET', key, 'cancel_request', cancel_request)
+    end
   elseif state == 'completed' or state == 'failed' then
     local value = redis.call('HSTRLEN', key, 'value') <= inline_bytes and pieces_value(key)
     answer(state == 'completed' and 'completed' or 'duplicate', state, value)

@@ -296,7 +296,7 @@ class Storage(ABC):
 
         - No such id, or it is ``cancelled``: stored anew, at the tail of the queue (``queued``) or
           waiting for its time (``scheduled``; a moment that is not in the future is "at once").
-          Nothing of a cancelled predecessor remains.
+          Nothing of a cancelled predecessor remains, but that a repeat of its cancel is known.
         - ``completed``: answered ``completed`` with its result.
         - Anything else: ``duplicate`` with its state (and for ``failed`` its error). The stored job
           does not change, except that ``reply_to`` is remembered in the same step unless the job

@@ -428,6 +428,28 @@ async def test_another_cancel_is_no_repeat(storage: Storage) -> None:
     assert await cancel(storage, "a", request="one") == [CancelResult.CANCELLED]
 
 
+async def test_a_repeated_cancel_leaves_a_job_stored_anew_alone(storage: Storage) -> None:
+    await enqueue(storage, "a")
+    assert await cancel(storage, "a", request="one") == [CancelResult.CANCELLED]
+    await enqueue(storage, "a")
+    assert await cancel(storage, "a", request="one") == [CancelResult.CANCELLED]
+    assert (await stored(storage, "a")).state is JobState.QUEUED
+    assert await cancel(storage, "a", request="two") == [CancelResult.CANCELLED]
+    assert (await stored(storage, "a")).state is JobState.CANCELLED
+
+
+async def test_a_job_stored_anew_can_be_asked_to_stop(storage: Storage) -> None:
+    await enqueue(storage, "a")
+    await cancel(storage, "a", request="one")
+    await enqueue(storage, "a")
+    claimed = await claim_one(storage)
+    assert not (await stored(storage, "a")).cancel_requested
+    assert await cancel(storage, "a", request="two") == [CancelResult.RUNNING]
+    assert (await storage.heartbeat(QUEUE, "w1", held(claimed), LEASE)).cancel_requested == ["a"]
+    await settle(storage, completed(), claimed)
+    assert await cancel(storage, "a", request="two") == [CancelResult.RUNNING]
+
+
 async def test_the_token_of_a_cancel_counts_for_its_own_id_only(storage: Storage) -> None:
     await enqueue(storage, "a", "b")
     assert await cancel(storage, "a", request="t") == [CancelResult.CANCELLED]

@@ -135,14 +135,15 @@ class Model:
         if job is not None and job.new.request == new.request:
             return Enqueued(EnqueueStatus.QUEUED, JobState(job.state), None)
         if job is None or job.state == "cancelled":
-            return self._store(new)
+            return self._store(new, "" if job is None else job.cancel)
         if job.state == "completed":
             return Enqueued(EnqueueStatus.COMPLETED, JobState.COMPLETED, job.value)
         value = job.value if job.state == "failed" else None
         return Enqueued(EnqueueStatus.DUPLICATE, JobState(job.state), value)
 
-    def _store(self, new: NewJob) -> Enqueued:
-        job = self.jobs[new.id] = ModelJob(new=new, enqueued=self.now, ttl=new.ttl_ms)
+    def _store(self, new: NewJob, cancel: str) -> Enqueued:
+        job = ModelJob(new=new, enqueued=self.now, ttl=new.ttl_ms, cancel=cancel)
+        self.jobs[new.id] = job
         due = self.now + new.delay_ms if new.delay_ms else new.due_ms
         if due > self.now:
             job.state, job.due = "scheduled", due

@@ -85,7 +85,8 @@ class MemoryQueue:
     def _enqueue_one(self, job: NewJob, now: int) -> Enqueued:
         row = self._jobs.get(job.id)
         if row is None or (row.job.state is JobState.CANCELLED and job.request != row.request):
-            return self._store(job, now)
+            # The cancel of the last one may come once more; it is not this job's.
+            return self._store(job, None if row is None else row.cancel_request, now)
         state = row.job.state
         if row.request == job.request:
             return Enqueued(EnqueueStatus.QUEUED, state, None)
@@ -95,7 +96,7 @@ class MemoryQueue:
         status = EnqueueStatus.COMPLETED if state is JobState.COMPLETED else EnqueueStatus.DUPLICATE
         return Enqueued(status, state, _inline(row.job.value))
 
-    def _store(self, new: NewJob, now: int) -> Enqueued:
+    def _store(self, new: NewJob, cancel_request: str | None, now: int) -> Enqueued:
         due = new.due_ms or (now + new.delay_ms if new.delay_ms else 0)
         state = JobState.SCHEDULED if due > now else JobState.QUEUED
         job = StoredJob(
@@ -108,7 +109,7 @@ class MemoryQueue:
             enqueued_ms=now,
             ttl_ms=new.ttl_ms,
         )
-        row = self._jobs[new.id] = _Row(job, new.request)
+        row = self._jobs[new.id] = _Row(job, new.request, cancel_request=cancel_request)
         _remember(row, new.reply_to)
         if state is JobState.SCHEDULED:
             self._delay(row, due)

@@ -44,6 +44,9 @@ def enqueue(tx: Transaction, name: str, jobs: Sequence[NewJob]) -> list[Enqueued
             if row is not None:
                 gone.append(row)
             new = _new(job, tx.now_ms)
+            if row is not None and not row.is_over(tx.now_ms):
+                # The cancel of the last one may come once more; it is not this job's.
+                new.row.cancel_request = row.cancel_request
             fresh.append(new)
             row = rows[job.id] = new.row
             answers.append(Enqueued(EnqueueStatus.QUEUED, JobState(row.state), None))
@@ -112,7 +115,7 @@ def _store(tx: Transaction, queue: QueueRow, fresh: Sequence[_Fresh]) -> None:
         outbox.event(EventType.ENQUEUED, new.row.id, new.row.name, 0, "")
     tx.sql.executemany(
         "INSERT INTO jobs (key, queue, id, name, state, place, due_ms, enqueued_ms, ttl_ms, "
-        "request, reply_to) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "request, cancel_request, reply_to) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 row.key,
@@ -125,6 +128,7 @@ def _store(tx: Transaction, queue: QueueRow, fresh: Sequence[_Fresh]) -> None:
                 tx.now_ms,
                 row.ttl_ms,
                 row.request,
+                row.cancel_request,
                 row.reply_to,
             )
             for row, due_ms in ((new.row, new.due_ms) for new in fresh)
