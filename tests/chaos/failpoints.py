@@ -206,10 +206,13 @@ async def try_point(point: Point, place: str, url: str, *, lease: float, slack: 
         fleet = Fleet(ledger, pen)
         scene = _Scene(Trial(point, place), url, fleet, ledger, pen, lease)
         try:
-            return await scene.play(slack)
+            await scene.play(slack)
+        except (AssertionError, subprocess.TimeoutExpired) as error:
+            scene.trial.verdict.unexpected.append(f"given up: {error}")
         finally:
             fleet.end()
             pen.close()
+        return scene.trial
 
 
 @dataclass
@@ -223,7 +226,7 @@ class _Scene:
     pen: Pen
     lease: float
 
-    async def play(self, slack: float) -> Trial:
+    async def play(self, slack: float) -> None:
         trial, point = self.trial, self.trial.point
         orders = Orders(
             url=self.url,
@@ -245,7 +248,6 @@ class _Scene:
         books = Books(self.ledger, lease=self.lease, window=0.0, cut_off=False)
         judge(trial, books, ended_at, before, after, slack)
         trial.verdict.unexpected += problems
-        return trial
 
     async def _prepare(self, queue: Queue) -> None:
         await self.trial.point.role.prepare(queue)
