@@ -19,9 +19,10 @@ class Entry(NamedTuple):
 
     Attributes:
         kind: ``ready``, ``waits`` (all); ``accepted``, ``refused``, ``answered`` (producers);
-            ``start``, ``end``, ``settled``, ``unheard``, ``stopped``, ``stalled``, ``left`` (workers);
-            ``warning``, ``error`` (what either logged); ``kill``, ``killed``, ``freeze``, ``thaw``,
-            ``server_down``, ``server_up``, ``oom``, ``oom_over``, ``full``, ``room`` (the driver).
+            ``start``, ``end``, ``settled``, ``unheard``, ``stopped``, ``stalled``, ``left``
+            (workers); ``warning``, ``error`` (what either logged); ``kill``, ``killed``,
+            ``freeze``, ``thaw``, ``server_down``, ``server_up``, ``oom``, ``oom_over``, ``full``,
+            ``room`` (the driver).
         at: Seconds of the monotonic clock.
         process: Who wrote it.
         attempt: Of a job, else 0.
