@@ -99,7 +99,8 @@ some_outcomes = st.lists(outcome, min_size=1, max_size=3)
 
 @dataclass(frozen=True)
 class JobPlan:
-    """A job to enqueue, but for what only the machine knows. ``due`` is relative to now."""
+    """A job to enqueue, but for what only the machine knows. ``due`` is relative to now. Without a
+    request it gets an id of its own, which nobody has had before."""
 
     id: str
     spec: bytes
@@ -243,7 +244,7 @@ class StorageMachine(RuleBasedStateMachine):
     def _new_job(self, plan: JobPlan) -> NewJob:
         number = next(self.numbers)
         return NewJob(
-            id=plan.id,
+            id=plan.id if plan.has_request else f"made for request {number}",
             name=f"type {number}",
             spec=plan.spec,
             delay_ms=plan.delay,
