@@ -38,10 +38,6 @@ end
 
 local function store(key, new)
   local id, name, spec, delay_ms, due_ms, ttl_ms, request, reply_to = unpack(new)
-  if request ~= '' and redis.call('SREM', stale, id) == 1 then
-    -- The pointer of a cancelled predecessor would give this job a place ahead of its turn.
-    redis.call('LREM', ready, 1, id)
-  end
   if delay_ms ~= 0 then
     due_ms = now + delay_ms
   end
@@ -65,6 +61,12 @@ local function store(key, new)
     pointers[#pointers + 1] = id
   end
   redis.call('HSET', key, unpack(fields))
+  -- Not before that: the server looks at its memory at the first write, and lets a command pass
+  -- that takes none.
+  if request ~= '' and redis.call('SREM', stale, id) == 1 then
+    -- The pointer of a cancelled predecessor would give this job a place ahead of its turn.
+    redis.call('LREM', ready, 1, id)
+  end
   changes[state] = changes[state] + 1
   events_add(events, 'enqueued', id, name, now, 0, '')
   answers[#answers + 1] = STORED[state]
