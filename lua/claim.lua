@@ -24,7 +24,7 @@
 --   each job: id, name, spec, fence, attempt, enqueued_ms, ttl_ms
 -- EVENTS
 --   started
--- include: clock counts attempt events delayed pieces
+-- include: clock counts fences attempt events delayed pieces
 -- flags: allow-oom
 local job, ready, inbox, delayed, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local workers, claimed, stale, counts = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
@@ -114,7 +114,7 @@ if #ids == 0 then
   return { due_in, redis.call('EXISTS', ready), {} }
 end
 
-local first = redis.call('HINCRBY', counts, 'fence', #ids) - #ids + 1
+local first = fences_draw(counts, #ids, now)
 local events = events_begin(counts, now)
 local jobs, deadlines = {}, {}
 for i, id in ipairs(ids) do

@@ -19,7 +19,7 @@
 --   each job: id, name, spec, fence, attempt, enqueued_ms, ttl_ms, 1 if cancelled, who lost it
 -- EVENTS
 --   stalled
--- include: clock attempt events pieces
+-- include: clock fences attempt events pieces
 -- flags: allow-oom
 local job, leases, workers, claimed, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local events_channel = KEYS[6]
@@ -69,9 +69,9 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0,
   elseif size < max_bytes then
     size = size + #found[2]
     local attempt, lost_by = attempt_of(found[4], found[9]), found[8]
-    local fence = redis.call('HINCRBY', counts, 'fence', 1)
+    local fence = fences_draw(counts, 1, now)
     first = first or fence
-    redis.call('HSET', job .. id, 'fence', fence, 'worker', reaper)
+    redis.call('HSET', job .. id, 'fence', text(fence), 'worker', reaper)
     redis.call('ZADD', leases, now + lease_ms, id)
     ids[#ids + 1], losers[#losers + 1] = id, lost_by
     add(id, found, fence, attempt, lost_by)
