@@ -29,6 +29,7 @@ MAX_BLOCK_MS: Final = 5_000
 _RETRY_DELAYS: Final = (0.02, 0.1, 0.3, 0.7)
 """Seconds between the tries of one call; jitter of half of it on top. Longer outages are the
 caller's to wait for."""
+_NOT_THE_PRIMARY: Final = (redis_errors.ReadOnlyError, redis_errors.MasterDownError)
 
 
 def connection_settings(url: str) -> dict[str, Any]:
@@ -102,7 +103,7 @@ class Commands:
                         raise
                     await asyncio.sleep(delay * random.uniform(1, 1.5))
                 else:
-                    return unwrap(answer)
+                    return _accepted(answer, self._link)
 
     def _head(self, name: str, keys: QueueKeys, worker: str) -> Command:
         if worker:
@@ -160,6 +161,19 @@ def unwrap(answer: Any) -> Any:
     return answer
 
 
+def _accepted(answer: Any, link: Link) -> Any:
+    """An answer to a script, raised if it is an error.
+
+    A server that has become a replica keeps its connections open and refuses for ever, while its
+    name or address may lead to the new primary by now: so it is left.
+    """
+    if isinstance(answer, Exception):
+        if isinstance(answer, _NOT_THE_PRIMARY):
+            link.leave()
+        raise answer
+    return answer
+
+
 class Blocker:
     """The one connection on which one worker waits for one queue.
 
@@ -197,7 +211,7 @@ class Blocker:
             if isinstance(answer, redis_errors.NoScriptError):
                 # Whatever BLMOVE moved waits in the inbox, where the script looks first.
                 answer = await reloaded(self._send, "claim", command)
-            return unwrap(answer)
+            return _accepted(answer, self._link)
 
     async def _wait_and_claim(
         self, keys: QueueKeys, worker: str, claim: Command, block_ms: int

@@ -143,6 +143,11 @@ class Link:
         finally:
             self._connecting = None
 
+    def leave(self) -> None:
+        """Close the connection at once; whatever is sent from now on goes over a new one."""
+        if self._exchange is not None:
+            self._exchange.fail(redis_errors.ConnectionError("the connection was given up"))
+
     async def close(self) -> None:
         """Close the connection when those who wait have their answers, or after half a second."""
         await self._stop_connecting()
