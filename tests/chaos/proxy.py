@@ -54,13 +54,21 @@ class Fate(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """It never arrives; this is answered, as a server in some bad state would: ``LOADING ...``."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Delayed:
     """It is forwarded that many seconds later, and what comes behind it too."""
 
     seconds: float
 
 
-Rule: TypeAlias = Callable[[Call], Fate | Delayed]
+Verdict: TypeAlias = Fate | Delayed | Refused
+Rule: TypeAlias = Callable[[Call], Verdict]
 
 
 def forward(call: Call) -> Fate:
@@ -75,16 +83,22 @@ class FirstCalls:
         left: How many of them are still to come.
     """
 
-    def __init__(self, name: str, times: int, fate: Fate | Delayed) -> None:
+    def __init__(self, name: str, times: int, fate: Verdict) -> None:
         self._name = name
         self._fate = fate
         self.left = times
 
-    def __call__(self, call: Call) -> Fate | Delayed:
+    def __call__(self, call: Call) -> Verdict:
         if call.name != self._name or not self.left:
             return Fate.FORWARD
         self.left -= 1
         return self._fate
+
+
+def refuse_scripts(text: str) -> Rule:
+    """The rule that answers every script, and every wait for a job, with an error."""
+    names = {*script_names().values(), "BLMOVE"}
+    return lambda call: Refused(text) if call.name in names else Fate.FORWARD
 
 
 def drop_replies(name: str, times: int = 1) -> FirstCalls:
@@ -112,6 +126,7 @@ class Proxy:
 
     def __init__(self, url: str) -> None:
         self._parts = urlsplit(url)
+        self._upstream = self._parts
         self.url = ""
         self.rule: Rule = forward
         self.calls: list[str] = []
@@ -129,6 +144,10 @@ class Proxy:
         assert self._server is not None
         self._server.close()
         await self.cut_all()
+
+    def lead_to(self, url: str) -> None:
+        """Let new connections go to another server; those that are open stay where they are."""
+        self._upstream = urlsplit(url)
 
     @property
     def open_connections(self) -> int:
@@ -155,9 +174,9 @@ class Proxy:
         upstream: asyncio.StreamWriter | None = None
         try:
             answers, upstream = await asyncio.open_connection(
-                self._parts.hostname, self._parts.port, limit=_LIMIT
+                self._upstream.hostname, self._upstream.port, limit=_LIMIT
             )
-            fates: deque[Fate] = deque()
+            fates: deque[Fate | Refused] = deque()
             await _either(
                 self._pass_commands(reader, upstream, number, fates),
                 _pass_answers(answers, writer, fates),
@@ -172,7 +191,7 @@ class Proxy:
         reader: asyncio.StreamReader,
         upstream: asyncio.StreamWriter,
         number: int,
-        fates: deque[Fate],
+        fates: deque[Fate | Refused],
     ) -> None:
         while True:
             frame = await _read_frame(reader)
@@ -184,19 +203,23 @@ class Proxy:
             if isinstance(fate, Delayed):
                 await asyncio.sleep(fate.seconds)
                 fate = Fate.FORWARD
+            if isinstance(fate, Refused):
+                frame = b"PING\r\n"  # whose answer keeps the place for the refusal
             if call.name not in _SUBSCRIBING:  # these have an answer for each channel
                 fates.append(fate)
             upstream.write(frame)
 
 
 async def _pass_answers(
-    answers: asyncio.StreamReader, writer: asyncio.StreamWriter, fates: deque[Fate]
+    answers: asyncio.StreamReader, writer: asyncio.StreamWriter, fates: deque[Fate | Refused]
 ) -> None:
     while True:
         frame = await _read_frame(answers)
         fate = fates.popleft() if fates else Fate.FORWARD
         if fate is Fate.DROP_REPLY:
             return
+        if isinstance(fate, Refused):
+            frame = f"-{fate.text}\r\n".encode()
         if fate is not Fate.SWALLOW_REPLY:
             writer.write(frame)
 
