@@ -107,7 +107,7 @@ async def test_nor_when_a_reaper_took_the_job_over(
     await claim_one(storage, lease_ms=SECOND)
     await clock.advance(2 * SECOND)
     with forgetting(backend):
-        (lost,) = await storage.recover(QUEUE, "reaper 1", 10, SECOND)
+        (lost,) = await storage.recover(QUEUE, "reaper 1", 10, SECOND, "token")
     await clock.advance(SECOND)
     (again,) = await storage.recover(QUEUE, "reaper 2", 10, SECOND)
     assert await settle(storage, completed(b"stale"), lost, worker="reaper 1") == [False]
