@@ -109,6 +109,6 @@ async def test_nor_when_a_reaper_took_the_job_over(
     with forgetting(backend):
         (lost,) = await storage.recover(QUEUE, "reaper 1", 10, SECOND, "token")
     await clock.advance(SECOND)
-    (again,) = await storage.recover(QUEUE, "reaper 2", 10, SECOND)
+    (again,) = await storage.recover(QUEUE, "reaper 2", 10, SECOND, "token")
     assert await settle(storage, completed(b"stale"), lost, worker="reaper 1") == [False]
     assert await settle(storage, completed(b"valid"), again, worker="reaper 2") == [True]
