@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -22,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tests.chaos import failpoints
 from tests.chaos.campaign import Show, run
 from tests.chaos.measures import MEASURES, Measure, Row, measured
+from tests.chaos.peers.command import run_peers
 from tests.chaos.report import Report
 from tests.chaos.scenarios import SCENARIOS, Scenario
 from tests.chaos.stage import Where
@@ -37,6 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     binary = binary_at(given.binary) if given.binary else None
     seed = random.SystemRandom().getrandbits(32) if given.seed is None else given.seed
     print(f"seed {seed}, scale {given.scale:g}", file=sys.stderr)
+    if given.peers is not None:
+        return run_peers(given, binary or find_servers()[0], seed)
     bad = 0
     for name in given.scenario or (*SCENARIOS, failpoints.NAME, *MEASURES):
         if name in MEASURES:
@@ -156,6 +160,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, help="worker processes")
     parser.add_argument("--lease", type=float, help="the queue's lease in seconds")
     parser.add_argument("--binary", metavar="PATH", help="the server to start")
+    parser.add_argument(
+        "--peers",
+        nargs="?",
+        const="",
+        metavar="QUEUE,...",
+        help="this queue and others, or those named, at the same size (S1, S5, S5b, S9)",
+    )
+    parser.add_argument("--rounds", type=int, default=1, help="with --peers: how often, in turn")
+    parser.add_argument("--results", type=Path, metavar="FOLDER", help="with --peers: write there")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="with --peers: keep ledgers")
     parser.add_argument("--may-mount", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="print each run as a line of JSON")
     return parser

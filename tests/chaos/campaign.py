@@ -11,7 +11,8 @@ from typing import Any, Final, TypeAlias
 
 from jobqueue import Queue, StorageError
 from jobqueue.storage.base import MAX_BATCH
-from tests.chaos.programs import QUEUE, Orders
+from tests.chaos.orders import QUEUE, Orders
+from tests.chaos.programs import open_queue
 from tests.chaos.report import Report
 from tests.chaos.scenarios import Scenario
 from tests.chaos.stage import Stage, stage
@@ -99,7 +100,7 @@ async def _perform(scenario: Scenario, place: Stage, show: Show) -> list[str]:
     _start_producers(scenario, place, orders)
     harm = asyncio.create_task(scenario.plan(place))
     problems = await _watch(place, harm, show)
-    async with orders.queue as queue:
+    async with open_queue(orders) as queue:
         await _drained(place, queue, show)
     problems += fleet.deserters()
     problems += await fleet.stop_workers()

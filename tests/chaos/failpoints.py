@@ -29,7 +29,8 @@ from jobqueue.storage.failpoints import EXIT_STATUS, MOMENTS
 from tests.chaos.campaign import Show
 from tests.chaos.fleet import START_SECONDS, STOP_SECONDS, Fleet
 from tests.chaos.ledger import Ledger, Pen
-from tests.chaos.programs import QUEUE, Orders
+from tests.chaos.orders import QUEUE, Orders
+from tests.chaos.programs import open_queue
 from tests.chaos.verdict import Books, Verdict, quantile
 from tests.support.jobs import claim, completed, settle
 from tests.support.keys import find_faults
@@ -236,7 +237,7 @@ class _Scene:
             sleep_ms=(0, 0),
             grace=point.role.grace,
         )
-        async with orders.queue as queue:
+        async with open_queue(orders) as queue:
             await self._prepare(queue)
             others = await self._start_others(orders)
             ended_at, before = await self._end_victim(queue, orders)

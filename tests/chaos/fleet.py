@@ -15,11 +15,12 @@ from typing import Final
 
 from jobqueue.storage.url import FAILPOINT
 from tests.chaos.ledger import Ledger, Pen
-from tests.chaos.programs import Orders
+from tests.chaos.orders import Orders
 from tests.support.wait import wait_until
 
 ROOT: Final = Path(__file__).parents[2]
-START_SECONDS: Final = 30.0
+PROGRAMS: Final = (sys.executable, "-m", "tests.chaos.programs")
+START_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 30.0
 
 
@@ -29,11 +30,13 @@ class Fleet:
     Args:
         ledger: Where the processes say that they are ready.
         pen: The driver's.
+        programs: The command that a program's name and its orders are added to.
     """
 
-    def __init__(self, ledger: Ledger, pen: Pen) -> None:
+    def __init__(self, ledger: Ledger, pen: Pen, programs: Sequence[str] = PROGRAMS) -> None:
         self._ledger = ledger
         self._pen = pen
+        self._programs = programs
         self._all: list[subprocess.Popen[bytes]] = []
         self._meant_to_end: set[int] = set()
         self._frozen: set[int] = set()
@@ -80,7 +83,7 @@ class Fleet:
         return self._start(program, orders, failpoint)
 
     def _start(self, program: str, orders: Orders, failpoint: str = "") -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "tests.chaos.programs", program, orders.dumps()]
+        command = [*self._programs, program, orders.dumps()]
         with (self._ledger.folder / f"{len(self._all)}.stderr").open("wb") as errors:
             process = subprocess.Popen(
                 command,
@@ -111,11 +114,27 @@ class Fleet:
             if orders.batch > 1:
                 yield from orders.batches
 
+    def revive(self) -> None:
+        """Start again what ended though nobody told it to, as a supervisor does."""
+        for number, worker in enumerate(self.workers):
+            if worker.poll() is not None:
+                self._pen.note("died", worker.pid)
+                self.workers[number] = self._start("work", self._the_workers_orders)
+        for number, producer in enumerate(self.producers):
+            if producer.poll():
+                self._pen.note("producer_died", producer.pid)
+                successor = self.producers[number] = self._start(*self._producing[number])
+                self._meant_to_end.add(successor.pid)
+
+    @property
+    def _the_workers_orders(self) -> Orders:
+        assert self._orders is not None
+        return self._orders
+
     # -- harming ---------------------------------------------------------------------------------
 
     def kill(self, number: int) -> None:
         """SIGKILL a worker, and start another one in its place."""
-        assert self._orders is not None
         process = self.workers[number]
         self._pen.note("kill", process.pid)
         self._meant_to_end.add(process.pid)
@@ -123,7 +142,7 @@ class Fleet:
         process.wait()
         self._pen.note("killed", process.pid)
         self._frozen.discard(process.pid)
-        self.workers[number] = self._start("work", self._orders)
+        self.workers[number] = self._start("work", self._the_workers_orders)
 
     def kill_producer(self, number: int) -> None:
         """SIGKILL a producer, and start another one that has the same jobs, from the first on that
@@ -164,7 +183,7 @@ class Fleet:
     def deserters(self) -> list[str]:
         """Processes that ended though nobody told them to, or not as they should, in words."""
         return [
-            f"process {number} ({process.args[3]}) ended with {process.returncode}: "  # type: ignore[index]
+            f"process {number} ({process.args[-2]}) ended with {process.returncode}: "  # type: ignore[index]
             f"{self._last_words(number)}"
             for number, process in enumerate(self._all)
             if process.poll() is not None

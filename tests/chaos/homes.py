@@ -16,7 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from tests.chaos.programs import QUEUE
+from tests.chaos.orders import QUEUE
 from tests.support.disks import SmallDisk
 from tests.support.keys import find_faults
 from tests.support.servers import Server, ServerBinary

@@ -18,11 +18,12 @@ class Entry(NamedTuple):
     """One line.
 
     Attributes:
-        kind: ``ready``, ``waits`` (all); ``accepted``, ``refused``, ``answered`` (producers);
+        kind: ``ready``, ``waits`` (all); ``accepted``, ``refused``, ``known``, ``answered``
+            (producers);
             ``start``, ``end``, ``settled``, ``unheard``, ``stopped``, ``stalled``, ``left``
-            (workers); ``warning``, ``error`` (what either logged); ``kill``, ``killed``,
-            ``freeze``, ``thaw``, ``server_down``, ``server_up``, ``oom``, ``oom_over``, ``full``,
-            ``room`` (the driver).
+            (workers); ``warning``, ``error`` (what either logged); ``kill``, ``killed``, ``died``,
+            ``producer_died``, ``freeze``, ``thaw``, ``server_down``, ``server_up``, ``oom``,
+            ``oom_over``, ``full``, ``room`` (the driver).
         at: Seconds of the monotonic clock.
         process: Who wrote it.
         attempt: Of a job, else 0.

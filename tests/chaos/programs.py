@@ -6,94 +6,35 @@ Each ends when its standard input does, so none outlives the driver; a worker al
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import random
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Container, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from jobqueue import Event, Job, JobQueueError, JobSpec, Queue, Reaper, StorageUnavailable
 from jobqueue.options import JobOptions
 from tests.chaos.ledger import Pen
+from tests.chaos.orders import QUEUE, Orders
 
-QUEUE = "chaos"
 _ORPHANED = 70
 
 
-def job_id(number: int) -> str:
-    """The id of a run's job."""
-    return f"job-{number}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Orders:
-    """What a process is to do.
-
-    Attributes:
-        url: The server.
-        folder: Where the ledger is.
-        lease: The queue's, in seconds.
-        concurrency: Jobs that a worker runs at a time; requests that a producer has under way.
-        sleep_ms: Shortest and longest run of a handler.
-        first: Number of a producer's first job.
-        count: Jobs of a producer.
-        batch: Jobs that a producer sends in one call.
-        backlog: A producer waits while more jobs are queued.
-        seed: For the payloads.
-        linger_ms: A worker's handlers run so much longer.
-        grace: The queue's, in seconds.
-        waits: The process does not begin before it is told to (SIGUSR1).
-    """
-
-    url: str
-    folder: str
-    lease: float
-    concurrency: int
-    sleep_ms: tuple[int, int]
-    first: int = 0
-    count: int = 0
-    batch: int = 1
-    backlog: int = 0
-    seed: int = 0
-    linger_ms: int = 0
-    grace: float = 10.0
-    waits: bool = False
-
-    def dumps(self) -> str:
-        return json.dumps(asdict(self))
-
-    def after(self, accepted: Container[str]) -> Orders:
-        """What is left to do, from the first job on that was not accepted."""
-        end = self.first + self.count
-        left = (n for n in range(self.first, end) if job_id(n) not in accepted)
-        first = next(left, end)
-        return replace(self, first=first, count=end - first)
-
-    @property
-    def batches(self) -> Iterator[list[str]]:
-        """The ids of each of a producer's calls."""
-        end = self.first + self.count
-        for start in range(self.first, end, self.batch):
-            yield [job_id(n) for n in range(start, min(start + self.batch, end))]
-
-    @property
-    def queue(self) -> Queue:
-        """A new handle on the queue."""
-        # So many attempts that no job fails only because its workers were killed.
-        return Queue(
-            QUEUE,
-            self.url,
-            concurrency=self.concurrency,
-            lease=self.lease,
-            grace=self.grace,
-            max_attempts=100,
-        )
+def open_queue(orders: Orders) -> Queue:
+    """A new handle on the queue."""
+    # So many attempts that no job fails only because its workers were killed.
+    return Queue(
+        QUEUE,
+        orders.url,
+        concurrency=orders.concurrency,
+        lease=orders.lease,
+        grace=orders.grace,
+        max_attempts=100,
+    )
 
 
 Program: TypeAlias = Callable[[Orders, Pen], Awaitable[None]]
@@ -120,7 +61,7 @@ class _Noting(logging.Handler):
 
 async def work(orders: Orders, pen: Pen) -> None:
     """A worker."""
-    queue = orders.queue
+    queue = open_queue(orders)
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
 
@@ -151,7 +92,7 @@ async def work(orders: Orders, pen: Pen) -> None:
 
 async def reap(orders: Orders, pen: Pen) -> None:
     """A reaper of its own."""
-    queue = orders.queue
+    queue = open_queue(orders)
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
 
@@ -166,7 +107,7 @@ async def reap(orders: Orders, pen: Pen) -> None:
 async def use(orders: Orders, pen: Pen) -> None:
     """A producer that makes every call there is, and ends."""
     pen.note("ready")
-    async with orders.queue as queue:
+    async with open_queue(orders) as queue:
         await queue.enqueue_and_wait("task", 0, id="job-0")
         pen.note("accepted", "job-0")
         receipt = await queue.enqueue("task", 0, id="job-1")
@@ -182,7 +123,7 @@ async def use(orders: Orders, pen: Pen) -> None:
 
 async def produce(orders: Orders, pen: Pen) -> None:
     """A producer that enqueues its jobs, each until it is accepted."""
-    queue = orders.queue
+    queue = open_queue(orders)
     gate = asyncio.Event()
     watcher = asyncio.create_task(_watch_backlog(queue, orders.backlog, gate))
     batches = _batches(orders)
@@ -203,7 +144,7 @@ async def produce(orders: Orders, pen: Pen) -> None:
 
 async def call(orders: Orders, pen: Pen) -> None:
     """A producer that waits for the result of each job."""
-    queue = orders.queue
+    queue = open_queue(orders)
     batches = _batches(orders)
 
     async def send() -> None:
@@ -258,7 +199,7 @@ async def _watch_backlog(queue: Queue, most: int, gate: asyncio.Event) -> None:
 
 def main(program: str, orders: str) -> None:
     """Run one program in this process."""
-    given = Orders(**json.loads(orders))
+    given = Orders.loads(orders)
     pen = Pen(Path(given.folder))
     logging.getLogger("jobqueue").addHandler(_Noting(pen))
 
@@ -268,7 +209,7 @@ def main(program: str, orders: str) -> None:
         if given.waits:
             told = asyncio.Event()
             loop.add_signal_handler(signal.SIGUSR1, told.set)
-            assert given.queue.name == QUEUE  # all is loaded, as in a process that has long run
+            assert open_queue(given).name == QUEUE  # all is loaded, as in a process that has long run
             pen.note("waits")
             await told.wait()
         await PROGRAMS[program](given, pen)

@@ -1,0 +1,73 @@
+"""What a process of the campaign is to do, as it is handed over on its command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Final
+
+QUEUE: Final = "chaos"
+
+
+def job_id(number: int) -> str:
+    """The id of a run's job."""
+    return f"job-{number}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orders:
+    """What a process is to do.
+
+    Attributes:
+        url: The server.
+        folder: Where the ledger is.
+        lease: The queue's, in seconds.
+        concurrency: Jobs that a worker runs at a time; requests that a producer has under way.
+        sleep_ms: Shortest and longest run of a handler.
+        first: Number of a producer's first job.
+        count: Jobs of a producer.
+        batch: Jobs that a producer sends in one call.
+        backlog: A producer waits while more jobs are queued.
+        pause: Seconds that a producer waits after each of its calls.
+        seed: For the payloads.
+        linger_ms: A worker's handlers run so much longer.
+        grace: The queue's, in seconds.
+        waits: The process does not begin before it is told to (SIGUSR1).
+    """
+
+    url: str
+    folder: str
+    lease: float
+    concurrency: int
+    sleep_ms: tuple[int, int]
+    first: int = 0
+    count: int = 0
+    batch: int = 1
+    backlog: int = 0
+    pause: float = 0.0
+    seed: int = 0
+    linger_ms: int = 0
+    grace: float = 10.0
+    waits: bool = False
+
+    def dumps(self) -> str:
+        return json.dumps(asdict(self))
+
+    def after(self, accepted: Container[str]) -> Orders:
+        """What is left to do, from the first job on that was not accepted."""
+        end = self.first + self.count
+        left = (n for n in range(self.first, end) if job_id(n) not in accepted)
+        first = next(left, end)
+        return replace(self, first=first, count=end - first)
+
+    @property
+    def batches(self) -> Iterator[list[str]]:
+        """The ids of each of a producer's calls."""
+        end = self.first + self.count
+        for start in range(self.first, end, self.batch):
+            yield [job_id(n) for n in range(start, min(start + self.batch, end))]
+
+    @staticmethod
+    def loads(text: str) -> Orders:
+        return Orders(**json.loads(text))
