@@ -209,7 +209,8 @@ def main(program: str, orders: str) -> None:
         if given.waits:
             told = asyncio.Event()
             loop.add_signal_handler(signal.SIGUSR1, told.set)
-            assert open_queue(given).name == QUEUE  # all is loaded, as in a process that has long run
+            # All is loaded then, as in a process that has long run.
+            assert open_queue(given).name == QUEUE
             pen.note("waits")
             await told.wait()
         await PROGRAMS[program](given, pen)
