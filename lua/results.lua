@@ -8,6 +8,7 @@
 -- RETURNS
 --   for each id: { state, value } or nil
 -- include: replies pieces
+-- flags: allow-oom
 local job = KEYS[1]
 local answers = {}
 for at = 2, #ARGV do

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from jobqueue import Health, HealthState, Job, Queue, StorageUnavailable, Worker
 from tests.integration.programs import MakeQueue
@@ -90,6 +91,25 @@ async def test_a_worker_says_since_when_its_storage_is_away(server: Server, busy
         await wait_until(lambda: health_of(worker).is_claiming, 20)
         assert health_of(worker).unavailable_since is None
         go.set()
+
+
+async def test_a_worker_whose_server_is_full_runs_what_there_is(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such a server refuses a wait as well; that is no outage."""
+    queue = Queue("q", server.url)
+    queue.handler("task")(lambda job: "done")
+    async with queue.worker() as worker:
+        await queue.enqueue("task", id="a", delay=1)
+        with Redis.from_url(server.url) as admin:
+            admin.config_set("maxmemory", 1)
+        with pytest.raises(StorageUnavailable, match="memory"):
+            await queue.enqueue("task")
+        for _ in range(30):
+            assert health_of(worker).is_claiming
+            await asyncio.sleep(0.02)
+        assert await queue.result("a", wait=10) == "done"
+    assert "cannot claim" not in caplog.text
 
 
 async def test_a_worker_on_two_storages_tells_them_apart(server: Server) -> None:

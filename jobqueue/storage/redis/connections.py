@@ -26,6 +26,8 @@ COMMAND_TIMEOUT: Final = 10.0
 CONNECT_TIMEOUT: Final = 5.0
 MAX_BLOCK_MS: Final = 5_000
 """Longest BLMOVE; finite, so that a failover or a lost connection is noticed."""
+_LOOK_EVERY: Final = 0.1
+"""Seconds between two claims on a server that is out of memory, and refuses to let anybody wait."""
 _RETRY_DELAYS: Final = (0.02, 0.1, 0.3, 0.7)
 """Seconds between the tries of one call; jitter of half of it on top. Longer outages are the
 caller's to wait for."""
@@ -174,6 +176,11 @@ def _accepted(answer: Any, link: Link) -> Any:
     return answer
 
 
+def _jobs_of(claimed: list[Any]) -> list[Any]:
+    """The jobs in the answer of the claim script."""
+    return claimed[2]
+
+
 class Blocker:
     """The one connection on which one worker waits for one queue.
 
@@ -230,10 +237,14 @@ class Blocker:
             raise
         finally:
             self._blocked = False
+        if isinstance(moved, redis_errors.OutOfMemoryError):
+            # What may store something is refused, a wait included; what is there can be run.
+            if not isinstance(answer, Exception) and not _jobs_of(answer):
+                await asyncio.sleep(min(seconds, _LOOK_EVERY))
+            return answer
         if isinstance(moved, Exception) and not isinstance(answer, Exception):
             # A refusal to wait is no reason to forget what the claim brought.
-            _, _, jobs = answer
-            return answer if jobs else moved
+            return answer if _jobs_of(answer) else moved
         return answer
 
     async def _send(self, *commands: Command) -> list[Any]:
