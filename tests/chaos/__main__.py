@@ -28,7 +28,7 @@ from tests.chaos.report import Report
 from tests.chaos.scenarios import SCENARIOS, Scenario
 from tests.chaos.stage import Where
 from tests.support.disks import IN_NAMESPACE, NO_MOUNT, can_mount
-from tests.support.servers import ServerBinary, binary_at, find_servers
+from tests.support.servers import ServerBinary, find_servers
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,7 +36,14 @@ def main(arguments: list[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     # Ended from outside, the run still ends its servers.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    binary = binary_at(given.binary) if given.binary else None
+    binary = None
+    if given.server is not None:
+        found = [server for server in find_servers() if server.label.startswith(given.server)]
+        if not found:
+            labels = ", ".join(server.label for server in find_servers())
+            print(f"there is no server {given.server!r}, only {labels}", file=sys.stderr)
+            return 2
+        binary = found[0]
     seed = random.SystemRandom().getrandbits(32) if given.seed is None else given.seed
     print(f"seed {seed}, scale {given.scale:g}", file=sys.stderr)
     if given.peers is not None:
@@ -127,7 +134,8 @@ def _say(report: Report | failpoints.Report, given: argparse.Namespace, seed: in
         print(f"     {example}", flush=True)
     if not report.good:
         print(f"     again: python -m tests.chaos {report.scenario} --seed {seed}", end="")
-        print(f" --scale {given.scale:g}", flush=True)
+        print(f" --scale {given.scale:g}", end="")
+        print("" if given.server is None else f" --server {given.server}", flush=True)
     return report.good
 
 
@@ -159,7 +167,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, help="repeat a run's choices")
     parser.add_argument("--workers", type=int, help="worker processes")
     parser.add_argument("--lease", type=float, help="the queue's lease in seconds")
-    parser.add_argument("--binary", metavar="PATH", help="the server to start")
+    parser.add_argument(
+        "--server",
+        metavar="PREFIX",
+        help="run on the first server whose label starts so, such as valkey, and on no other one",
+    )
     parser.add_argument(
         "--peers",
         nargs="?",

@@ -25,6 +25,9 @@ Show: TypeAlias = Callable[[int, int], None]
 _LOOK_EVERY: Final = 0.02
 _STUCK_SECONDS: Final = 60.0
 """Nothing at all happens for this long: the run is given up, and the verdict says what is left."""
+_STRANDED_SECONDS: Final = 20.0
+"""The same when all has been enqueued and no more harm is done: what is left now is lost. That it
+takes longer than two leases and 2 s to find it is :attr:`Verdict.late`."""
 
 
 async def run(
@@ -52,7 +55,7 @@ async def run(
     began = time.monotonic()
     size = scenario.size(scale, workers, lease)
     async with stage(scenario.where, binary, scenario.persistence, size, seed) as place:
-        problems = await _perform(scenario, place, show)
+        problems, idle = await _perform(scenario, place, show)
         books = Books(
             place.ledger,
             lease=size.lease,
@@ -61,6 +64,8 @@ async def run(
         )
         verdict = books.judge(await _states(place))
         verdict.unexpected += problems
+        if idle > 2 * size.lease + 2:
+            verdict.late.append(f"nothing happened for {idle:.1f} s, and then the rest was run")
         findings = await asyncio.to_thread(place.home.examine)
         verdict.unexpected += findings.faults
         figures = findings.figures | scenario.judge(books, verdict)
@@ -92,8 +97,13 @@ def _orders(scenario: Scenario, place: Stage) -> Orders:
     )
 
 
-async def _perform(scenario: Scenario, place: Stage, show: Show) -> list[str]:
-    """Start everybody, do harm, wait until all is done; what went wrong with the processes."""
+async def _perform(scenario: Scenario, place: Stage, show: Show) -> tuple[list[str], float]:
+    """Start everybody, do harm, wait until all is done.
+
+    Returns:
+        What went wrong with the processes, and the longest time in which nothing happened although
+        there was work and no more harm.
+    """
     orders = _orders(scenario, place)
     fleet = place.fleet
     await fleet.start_workers(place.size.workers, orders)
@@ -101,17 +111,17 @@ async def _perform(scenario: Scenario, place: Stage, show: Show) -> list[str]:
     harm = asyncio.create_task(scenario.plan(place))
     problems = await _watch(place, harm, show)
     async with open_queue(orders) as queue:
-        await _drained(place, queue, show)
+        idle = await _drained(place, queue, show)
     problems += fleet.deserters()
     problems += await fleet.stop_workers()
-    return problems
+    return problems, idle
 
 
 def _start_producers(scenario: Scenario, place: Stage, orders: Orders) -> None:
     dice = place.dice("payloads")
-    count = len(scenario.batches)
+    count = len(scenario.producers)
     borders = [place.size.jobs * number // count for number in range(count + 1)]
-    for number, batch in enumerate(scenario.batches):
+    for number, (program, batch) in enumerate(scenario.producers):
         first, end = borders[number], borders[number + 1]
         more = replace(
             orders,
@@ -120,7 +130,7 @@ def _start_producers(scenario: Scenario, place: Stage, orders: Orders) -> None:
             batch=min(batch, orders.backlog),
             seed=dice.getrandbits(32),
         )
-        place.fleet.start_producer(scenario.producer, more)
+        place.fleet.start_producer(program, more)
 
 
 async def _watch(place: Stage, harm: asyncio.Task[Any], show: Show) -> list[str]:
@@ -134,6 +144,7 @@ async def _watch(place: Stage, harm: asyncio.Task[Any], show: Show) -> list[str]
             happened_at, done = time.monotonic(), now_done
         elif time.monotonic() - happened_at > _STUCK_SECONDS:
             harm.cancel()
+            await asyncio.wait([harm])
             return [f"nothing happened for {_STUCK_SECONDS:g} s, with {done} steps done"]
         if harm.done() and harm.exception() is not None:
             break
@@ -147,11 +158,11 @@ def _done(place: Stage) -> int:
     return sum(counts[kind] for kind in ("accepted", "ready", "start", "end", "settled"))
 
 
-async def _drained(place: Stage, queue: Queue, show: Show) -> None:
-    """Wait until no job waits or runs; what still does after two idle leases is stranded."""
-    patience = 2 * place.size.lease + 2
-    happened_at, done = time.monotonic(), -1
-    while time.monotonic() - happened_at < patience:
+async def _drained(place: Stage, queue: Queue, show: Show) -> float:
+    """Wait until no job waits or runs, or nothing happens any more; the longest idle time."""
+    happened_at, done, longest = time.monotonic(), -1, 0.0
+    while (idle := time.monotonic() - happened_at) < _STRANDED_SECONDS:
+        longest = max(longest, idle)
         place.ledger.refresh()
         show(len(place.ledger.ended), place.size.jobs)
         if (now_done := _done(place)) != done:
@@ -160,8 +171,9 @@ async def _drained(place: Stage, queue: Queue, show: Show) -> None:
             counts = await queue.counts()
             waiting = sum(counts[state] for state in ("scheduled", "queued", "running", "retrying"))
             if not waiting and not await place.home.handed_over():
-                return
+                break
         await asyncio.sleep(_LOOK_EVERY)
+    return longest
 
 
 async def _states(place: Stage) -> dict[str, str | None]:

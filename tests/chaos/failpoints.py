@@ -195,19 +195,23 @@ class Trial:
     verdict: Verdict = field(default_factory=Verdict)
     seen: list[str] = field(default_factory=list)
 
+    @property
+    def good(self) -> bool:
+        return self.verdict.good and not self.verdict.late
+
     def line(self) -> str:
-        word = "good" if self.verdict.good else "BAD "
+        word = "good" if self.good else "BAD "
         return f"{word} {self.seconds:5.2f} s  {self.place} {self.point}  [{' '.join(self.seen)}]"
 
 
-async def try_point(point: Point, place: str, url: str, *, lease: float, slack: float) -> Trial:
+async def try_point(point: Point, place: str, url: str, *, lease: float) -> Trial:
     """Let a process end at a point, and see what becomes of its jobs."""
     with tempfile.TemporaryDirectory(prefix="jobqueue-failpoint-") as folder:
-        pen, ledger = Pen(Path(folder)), Ledger(Path(folder))
+        pen, ledger = Pen(Path(folder), at_once=True), Ledger(Path(folder))
         fleet = Fleet(ledger, pen)
         scene = _Scene(Trial(point, place), url, fleet, ledger, pen, lease)
         try:
-            await scene.play(slack)
+            await scene.play()
         except (AssertionError, subprocess.TimeoutExpired) as error:
             scene.trial.verdict.unexpected.append(f"given up: {error}")
         finally:
@@ -227,7 +231,7 @@ class _Scene:
     pen: Pen
     lease: float
 
-    async def play(self, slack: float) -> None:
+    async def play(self) -> None:
         trial, point = self.trial, self.trial.point
         orders = Orders(
             url=self.url,
@@ -247,7 +251,7 @@ class _Scene:
             after = await _states(queue)
         problems += await self._stop(others)
         books = Books(self.ledger, lease=self.lease, window=0.0, cut_off=False)
-        judge(trial, books, ended_at, before, after, slack)
+        judge(trial, books, ended_at, before, after)
         trial.verdict.unexpected += problems
 
     async def _prepare(self, queue: Queue) -> None:
@@ -327,7 +331,6 @@ def judge(
     ended_at: float,
     before: dict[str, str],
     after: dict[str, str],
-    slack: float,
 ) -> None:
     """Put the verdict and the time into a trial.
 
@@ -337,7 +340,6 @@ def judge(
         ended_at: When the victim ended.
         before: The states of the jobs at that moment.
         after: The same when all was done.
-        slack: Seconds beyond the lease that are still in time.
     """
     unexpected = trial.verdict.unexpected
     if after.pop("delayed", "cancelled") != "cancelled":
@@ -349,8 +351,8 @@ def judge(
     trial.seconds = max(0.0, max(ends, default=ended_at) - ended_at)
     if any(state not in TERMINAL for state in after.values()):
         trial.seconds = math.inf
-    if trial.seconds > books.lease + slack:
-        verdict.unexpected.append(f"done only after {trial.seconds:.2f} s")
+    if trial.seconds > books.lease + SLACK:
+        verdict.late.append(f"done only after {trial.seconds:.2f} s")
     for run in books.all_runs():
         if run.start > ended_at and before.get(run.id) == "completed":
             verdict.unjustified.append(f"{run}, though it had been settled")
@@ -385,7 +387,7 @@ class Report:
 
     @property
     def good(self) -> bool:
-        return all(trial.verdict.good for trial in self.trials)
+        return all(trial.good for trial in self.trials)
 
     def total(self, what: str) -> int:
         """Of one class of all verdicts."""
@@ -414,6 +416,7 @@ class Report:
             "duplicated_justified": self.total("justified"),
             "duplicated_unjustified": self.total("unjustified"),
             "unexpected": self.total("unexpected"),
+            "late": self.total("late"),
             "places": {place: self.figures(place) for place in self.places},
             "seconds": {f"{t.place} {t.point}": round(t.seconds, 3) for t in self.trials},
             "took": round(self.seconds, 2),
@@ -429,6 +432,7 @@ class Report:
             f"duplicated {self.total('unjustified')} (+{self.total('justified')} justified)",
             f"recovered {self.total('recovered')}",
             f"unexpected {self.total('unexpected')}",
+            f"late {self.total('late')}",
         ]
         for place in self.places:
             figures = self.figures(place)
@@ -446,7 +450,7 @@ class Report:
         return [
             f"{trial.place} {trial.point}: {kind}: {each}"
             for trial in self.trials
-            for kind in ("lost", "unjustified", "unexpected")
+            for kind in ("lost", "unjustified", "unexpected", "late")
             for each in getattr(trial.verdict, kind)
         ]
 
@@ -464,7 +468,6 @@ async def run(
     seed: int = 0,
     scale: float = 1.0,
     lease: float = LEASE,
-    slack: float = SLACK,
     show: Show = lambda done, of: None,
 ) -> Report:
     """Let a process end at each of these points, on a server and on SQLite.
@@ -475,7 +478,6 @@ async def run(
         seed: With which the points were drawn.
         scale: Which part of all they are.
         lease: Of the queues, in seconds.
-        slack: Seconds beyond the lease that are still in time.
         show: Told how far it is.
     """
     began = time.monotonic()
@@ -487,7 +489,7 @@ async def run(
         async with gate:
             make = _on_sqlite if place == "sqlite" else _on_server
             async with make(binary) as (url, remains):
-                trial = await try_point(point, place, url, lease=lease, slack=slack)
+                trial = await try_point(point, place, url, lease=lease)
                 trial.verdict.unexpected += await asyncio.to_thread(remains)
         done += 1
         show(done, 2 * len(points))

@@ -12,9 +12,11 @@ import math
 import os
 import random
 import signal
+import subprocess
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeAlias
 
 from tests.chaos.homes import DiskHome
 from tests.chaos.stage import Stage
@@ -23,6 +25,13 @@ Fault: TypeAlias = Callable[[Stage, random.Random], Awaitable[None]]
 """Does one thing, with these dice."""
 Plan: TypeAlias = Callable[[Stage], Awaitable[None]]
 """All that is done in a run; returns when it is over."""
+
+LOADING: Final = "is loading the dataset"
+READ_ONLY: Final = "a read only replica"
+STALE: Final = "replica-serve-stale-data"
+NO_REPLICA: Final = "Not enough good replicas"
+BUSY: Final = "busy running a script"
+"""What a server says when it refuses."""
 
 
 # -- workers ---------------------------------------------------------------------------------------
@@ -44,15 +53,34 @@ async def kill_working_worker(stage: Stage, dice: random.Random) -> None:
 
 async def freeze_workers(stage: Stage, dice: random.Random) -> None:
     """SIGSTOP half of the workers for three leases."""
-    numbers = range(len(stage.fleet.workers))
-    frozen = dice.sample(numbers, max(1, len(numbers) // 2))
-    for number in frozen:
-        stage.fleet.freeze(stage.fleet.workers[number])
-    await asyncio.sleep(3 * stage.size.lease)
-    for number in frozen:
-        stage.fleet.thaw(stage.fleet.workers[number])
+    workers = stage.fleet.workers
+    frozen = dice.sample(workers, max(1, len(workers) // 2))
+    await _freeze(stage, frozen, 3 * stage.size.lease)
     stage.happened("workers frozen", len(frozen))
     await asyncio.sleep(dice.uniform(0.2, 0.5) * stage.size.lease)
+
+
+async def freeze_producers(stage: Stage, dice: random.Random) -> None:
+    """SIGSTOP all producers, in whatever each is at."""
+    frozen = [producer for producer in stage.fleet.producers if producer.poll() is None]
+    await _freeze(stage, frozen, _some_time(stage, dice))
+    stage.happened("producers frozen", len(frozen))
+
+
+async def _freeze(
+    stage: Stage, processes: Sequence[subprocess.Popen[bytes]], seconds: float
+) -> None:
+    for process in processes:
+        stage.fleet.freeze(process)
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        for process in processes:
+            stage.fleet.thaw(process)
+
+
+def _some_time(stage: Stage, dice: random.Random) -> float:
+    return dice.uniform(0.1, 1.0) * stage.size.seconds
 
 
 async def kill_producer(stage: Stage, dice: random.Random) -> None:
@@ -76,13 +104,7 @@ async def kill_anyone(stage: Stage, dice: random.Random) -> None:
 
 async def freeze_anyone(stage: Stage, dice: random.Random) -> None:
     """SIGSTOP a worker or a producer for three leases, with whatever lock it holds."""
-    fleet = stage.fleet
-    process = dice.choice(list(fleet.alive))
-    fleet.freeze(process)
-    try:
-        await asyncio.sleep(3 * stage.size.lease)
-    finally:
-        fleet.thaw(process)
+    await _freeze(stage, [dice.choice(list(stage.fleet.alive))], 3 * stage.size.lease)
     stage.happened("processes frozen")
     await asyncio.sleep(dice.uniform(0.2, 0.5) * stage.size.lease)
 
@@ -100,14 +122,105 @@ async def restart_server(stage: Stage, dice: random.Random) -> None:
     stage.happened("server killed")
 
 
-async def freeze_server(stage: Stage, dice: random.Random) -> None:
-    """SIGSTOP the server, for up to two leases."""
-    os.kill(stage.server.pid, signal.SIGSTOP)
+async def restart_server_slowly(stage: Stage, dice: random.Random) -> None:
+    """SIGKILL the server, and let it take its time to load its data."""
+    await stage.command("BGREWRITEAOF")
+    while (await stage.command("INFO", "persistence") or {}).get("aof_rewrite_in_progress"):
+        await asyncio.sleep(0.02)
+    keys = await stage.command("DBSIZE") or 1
+    slowly = f"{max(1.0, _some_time(stage, dice)) * 1e6 / keys:.0f}"  # microseconds a key
+    options = stage.server.options
+    stage.server.options = (
+        *(*options, "--key-load-delay", slowly),
+        *("--loading-process-events-interval-bytes", "1024"),
+    )
     try:
-        await asyncio.sleep(dice.uniform(0.2, 2.0) * stage.size.lease)
+        await restart_server(stage, dice)
     finally:
-        os.kill(stage.server.pid, signal.SIGCONT)
-    stage.happened("server frozen")
+        stage.server.options = options
+
+
+async def freeze_server(stage: Stage, dice: random.Random) -> None:
+    """SIGSTOP the server."""
+    async with _away(stage, "server frozen"):
+        os.kill(stage.server.pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(_some_time(stage, dice))
+        finally:
+            os.kill(stage.server.pid, signal.SIGCONT)
+
+
+async def pause_clients(stage: Stage, dice: random.Random) -> None:
+    """Let the server answer nobody."""
+    async with _away(stage, "pauses"):
+        seconds = _some_time(stage, dice)
+        await stage.command("CLIENT", "PAUSE", round(seconds * 1000))
+        await asyncio.sleep(seconds)
+
+
+async def make_read_only(stage: Stage, dice: random.Random) -> None:
+    """Turn the server into a replica of a server that is not there."""
+    async with _away(stage, "times read-only", ("REPLICAOF", "NO", "ONE")):
+        await stage.command("REPLICAOF", "127.0.0.1", 1)
+        await _refuse(stage, dice, READ_ONLY)
+
+
+async def make_stale(stage: Stage, dice: random.Random) -> None:
+    """The same, and it does not even let its data be read."""
+    async with _away(stage, "times stale", ("REPLICAOF", "NO", "ONE")):
+        await stage.command("CONFIG", "SET", "replica-serve-stale-data", "no")
+        await stage.command("REPLICAOF", "127.0.0.1", 1)
+        await _refuse(stage, dice, STALE, READ_ONLY)  # to writers, some servers say the latter
+
+
+async def want_replicas(stage: Stage, dice: random.Random) -> None:
+    """Let the server take no write while it has no replica."""
+    want = ("CONFIG", "SET", "min-replicas-to-write")
+    async with _away(stage, "times without a replica", (*want, 0)):
+        await stage.command(*want, 1)
+        await _refuse(stage, dice, NO_REPLICA)
+
+
+async def run_busy_script(stage: Stage, dice: random.Random) -> None:
+    """Keep the server busy with a script that does not end by itself."""
+    await stage.command("CONFIG", "SET", "busy-reply-threshold", 20)
+    async with stage.another_admin() as other, _away(stage, "times busy", ("SCRIPT", "KILL")):
+        # Its end is an error, which nobody wants to hear of.
+        script = asyncio.gather(
+            other.execute_command("EVAL", "while true do end", 0), return_exceptions=True
+        )
+        await _refuse(stage, dice, BUSY)
+    await script
+
+
+@asynccontextmanager
+async def _away(stage: Stage, fault: str, *undo: tuple[Any, ...]) -> AsyncIterator[None]:
+    """The server lives, and does not serve; in the end, these commands make it serve again."""
+    stage.pen.note("away", fault)
+    try:
+        yield
+    finally:
+        for command in undo:
+            await stage.command(*command)
+        stage.pen.note("back", fault)
+    stage.happened(fault)
+    # Who is refused without end notes it only once.
+    await stage.until_works()
+
+
+async def _refuse(stage: Stage, dice: random.Random, *words: str) -> None:
+    """Let the server refuse for some time, and until somebody has met it."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asyncio.sleep(_some_time(stage, dice)))
+        group.create_task(stage.until_noted(words))
+
+
+async def flush_all(stage: Stage, dice: random.Random) -> None:
+    """Let the server forget everything."""
+    async with _away(stage, "times all forgotten"):
+        stage.pen.note("forget")
+        await stage.command("FLUSHALL")
+        stage.pen.note("forgot")
 
 
 async def kill_connections(stage: Stage, dice: random.Random) -> None:
@@ -127,12 +240,6 @@ async def flush_scripts(stage: Stage, dice: random.Random) -> None:
     """Let the server forget all scripts."""
     await stage.command("SCRIPT", "FLUSH")
     stage.happened("times scripts flushed")
-
-
-async def pause_clients(stage: Stage, dice: random.Random) -> None:
-    """Let the server answer nobody for a moment."""
-    await stage.command("CLIENT", "PAUSE", str(dice.randrange(50, 500)))
-    stage.happened("pauses")
 
 
 async def run_out_of_memory(stage: Stage, dice: random.Random) -> None:
@@ -180,14 +287,21 @@ ALL = (
     kill_worker,
     freeze_workers,
     kill_producer,
+    freeze_producers,
     restart_server,
+    restart_server_slowly,
     freeze_server,
+    pause_clients,
+    make_read_only,
+    make_stale,
+    want_replicas,
+    run_busy_script,
     kill_connections,
     kill_pubsub,
     flush_scripts,
-    pause_clients,
     run_out_of_memory,
 )
+"""All that loses nothing."""
 
 
 # -- when ------------------------------------------------------------------------------------------

@@ -167,13 +167,13 @@ class Fleet:
                 self.kill_producer(self.producers.index(process))
 
     def freeze(self, process: subprocess.Popen[bytes]) -> None:
-        """SIGSTOP a process."""
+        """SIGSTOP a worker or a producer."""
         self._pen.note("freeze", process.pid)
         process.send_signal(signal.SIGSTOP)
         self._frozen.add(process.pid)
 
     def thaw(self, process: subprocess.Popen[bytes]) -> None:
-        """SIGCONT a process."""
+        """SIGCONT a worker or a producer."""
         process.send_signal(signal.SIGCONT)
         self._frozen.discard(process.pid)
         self._pen.note("thaw", process.pid)

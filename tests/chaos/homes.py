@@ -67,12 +67,12 @@ class ServerHome(Home):
     async def start(self) -> None:
         await asyncio.to_thread(self.server.start)
         self.url = self.server.url
-        self.admin = Redis(
-            host="127.0.0.1",
-            port=self.server.port,
-            socket_timeout=30,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self.admin = self.another_admin()
+
+    def another_admin(self) -> Redis:
+        """A client beside :attr:`admin`."""
+        once_more = Retry(NoBackoff(), 1)  # its connection may be that to a killed server
+        return Redis(host="127.0.0.1", port=self.server.port, socket_timeout=30, retry=once_more)
 
     async def stop(self) -> None:
         try:

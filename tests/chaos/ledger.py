@@ -1,12 +1,14 @@
 """The oracle: what really happened, in append-only files that the queue knows nothing of.
 
 One file a process, one line an entry, each written by a single ``write`` before the work goes on:
-what a process noted before it was killed is in its file. Moments are those of the machine's
-monotonic clock, which all its processes share.
+what a process noted before it was killed is in its file. Before anything follows from it, such as a
+job's outcome from its end, it is on the disk. Moments are those of the machine's monotonic clock,
+which all its processes share.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections import Counter
@@ -18,12 +20,13 @@ class Entry(NamedTuple):
     """One line.
 
     Attributes:
-        kind: ``ready``, ``waits`` (all); ``accepted``, ``refused``, ``known``, ``answered``
-            (producers);
+        kind: ``ready``, ``waits`` (all); ``accepted``, ``refused``, ``known``, ``called``,
+            ``answered``, ``gone`` (producers);
             ``start``, ``end``, ``settled``, ``unheard``, ``stopped``, ``stalled``, ``left``
             (workers); ``warning``, ``error`` (what either logged); ``kill``, ``killed``, ``died``,
-            ``producer_died``, ``freeze``, ``thaw``, ``server_down``, ``server_up``, ``oom``,
-            ``oom_over``, ``full``, ``room`` (the driver).
+            ``producer_died``, ``freeze``, ``thaw``, ``server_down``, ``server_up``, ``away``,
+            ``back`` (the server lives, and serves nobody), ``forget``, ``forgot`` (all that it
+            holds), ``oom``, ``oom_over``, ``full``, ``room`` (the driver).
         at: Seconds of the monotonic clock.
         process: Who wrote it.
         attempt: Of a job, else 0.
@@ -38,18 +41,39 @@ class Entry(NamedTuple):
 
 
 class Pen:
-    """What one process writes with."""
+    """What one process writes with.
 
-    def __init__(self, folder: Path) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    Args:
+        folder: Of the ledger.
+        at_once: Each entry is on the disk when :meth:`note` returns.
+    """
+
+    def __init__(self, folder: Path, *, at_once: bool = False) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | (os.O_DSYNC if at_once else 0)
         self._file = os.open(folder / f"{os.getpid()}.ledger", flags, 0o600)
+        self._keeping: asyncio.Future[None] | None = None
 
     def note(self, kind: str, about: object = "", attempt: int = 0) -> None:
         """Add an entry; it outlives this process when this returns."""
         text = str(about).replace("\n", " | ")
         os.write(self._file, f"{kind} {time.monotonic():.6f} {attempt} {text}\n".encode())
 
+    async def kept(self) -> None:
+        """Wait until what has been noted is on the disk. All who ask in one turn of the loop share
+        one fsync."""
+        if self._keeping is None:
+            loop = asyncio.get_running_loop()
+            self._keeping = loop.create_future()
+            loop.call_soon(self._keep, self._keeping)
+        await asyncio.shield(self._keeping)
+
+    def _keep(self, keeping: asyncio.Future[None]) -> None:
+        self._keeping = None
+        os.fsync(self._file)
+        keeping.set_result(None)
+
     def close(self) -> None:
+        os.fsync(self._file)
         os.close(self._file)
 
 

@@ -12,11 +12,19 @@ import random
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from jobqueue import Event, Job, JobQueueError, JobSpec, Queue, Reaper, StorageUnavailable
+from jobqueue import (
+    Event,
+    Job,
+    JobNotFound,
+    JobQueueError,
+    JobSpec,
+    Queue,
+    Reaper,
+    StorageUnavailable,
+)
 from jobqueue.options import JobOptions
 from tests.chaos.ledger import Pen
 from tests.chaos.orders import QUEUE, Orders
@@ -68,8 +76,10 @@ async def work(orders: Orders, pen: Pen) -> None:
     @queue.handler("task")
     async def task(job: Job) -> str:
         pen.note("start", job.id, job.attempt)
+        await pen.kept()
         await asyncio.sleep((float(job.payload) + orders.linger_ms) / 1000)
         pen.note("end", job.id, job.attempt)
+        await pen.kept()
         return job.id
 
     @queue.on("completed")
@@ -110,8 +120,10 @@ async def use(orders: Orders, pen: Pen) -> None:
     async with open_queue(orders) as queue:
         await queue.enqueue_and_wait("task", 0, id="job-0")
         pen.note("accepted", "job-0")
+        await pen.kept()
         receipt = await queue.enqueue("task", 0, id="job-1")
         pen.note("accepted", "job-1")
+        await pen.kept()
         await receipt.result()
         await queue.enqueue("task", 0, id="delayed", delay=3600)
         await queue.cancel("delayed")
@@ -125,7 +137,7 @@ async def produce(orders: Orders, pen: Pen) -> None:
     """A producer that enqueues its jobs, each until it is accepted."""
     queue = open_queue(orders)
     gate = asyncio.Event()
-    watcher = asyncio.create_task(_watch_backlog(queue, orders.backlog, gate))
+    watcher = asyncio.create_task(_watch_backlog(queue, orders.backlog, gate, pen))
     batches = _batches(orders)
 
     async def send() -> None:
@@ -134,6 +146,7 @@ async def produce(orders: Orders, pen: Pen) -> None:
             await _until_accepted(lambda specs=specs: _enqueue(queue, specs), pen)
             for spec in specs:
                 pen.note("accepted", spec.options.id)
+            await pen.kept()
 
     pen.note("ready")
     await asyncio.gather(*(send() for _ in range(orders.concurrency)))
@@ -152,9 +165,17 @@ async def call(orders: Orders, pen: Pen) -> None:
             id = spec.options.id
             # The latest moment at which it is stored is not known; this one is before it.
             pen.note("called", id)
-            result = await _until_accepted(lambda spec=spec: queue.producer.call_spec(spec), pen)
-            pen.note("answered" if result == id else "error", id)
-            pen.note("accepted", id)
+            await pen.kept()
+            try:
+                result = await _until_accepted(
+                    lambda spec=spec: queue.producer.call_spec(spec), pen
+                )
+            except JobNotFound:
+                pen.note("gone", id)
+            else:
+                pen.note("answered" if result == id else "error", id)
+                pen.note("accepted", id)
+            await pen.kept()
 
     await asyncio.gather(*(send() for _ in range(orders.concurrency)))
     await queue.close()
@@ -180,20 +201,21 @@ async def _until_accepted(send: Callable[[], Awaitable[Any]], pen: Pen) -> Any:
         except StorageUnavailable as error:
             pen.note("refused", f"{error.code}: {error}")
             await asyncio.sleep(0.05)
+        except JobNotFound:
+            raise
         except JobQueueError as error:
             pen.note("error", f"{error.code}: {error}")
             return None
 
 
-async def _watch_backlog(queue: Queue, most: int, gate: asyncio.Event) -> None:
+async def _watch_backlog(queue: Queue, most: int, gate: asyncio.Event, pen: Pen) -> None:
     """Keep the gate open while there is room."""
     while True:
-        with suppress(StorageUnavailable):
-            counts = await queue.counts()
-            if counts["queued"] < most:
-                gate.set()
-            else:
-                gate.clear()
+        counts = await _until_accepted(queue.counts, pen)
+        if counts["queued"] < most:
+            gate.set()
+        else:
+            gate.clear()
         await asyncio.sleep(0.02)
 
 
@@ -216,6 +238,7 @@ def main(program: str, orders: str) -> None:
         await PROGRAMS[program](given, pen)
 
     asyncio.run(run())
+    pen.close()
 
 
 PROGRAMS: dict[str, Program] = {

@@ -30,7 +30,7 @@ class Report:
 
     @property
     def good(self) -> bool:
-        return self.verdict.good
+        return self.verdict.good and not self.verdict.late
 
     def as_dict(self) -> dict[str, Any]:
         """All figures, as JSON can hold them."""
@@ -51,6 +51,7 @@ class Report:
             "duplicated_unjustified": len(verdict.unjustified),
             "recovered": verdict.recovered,
             "unexpected": len(verdict.unexpected),
+            "late": len(verdict.late),
             "recovery_p50": verdict.share(0.5),
             "recovery_p99": verdict.share(0.99),
             "faults": self.faults,
@@ -71,6 +72,7 @@ class Report:
             f"duplicated {len(verdict.unjustified)} (+{verdict.justified} justified)",
             f"recovered {verdict.recovered}",
             f"unexpected {len(verdict.unexpected)}",
+            f"late {len(verdict.late)}",
             *(f"{number} {name}" for name, number in self.faults.items()),
         ]
         if verdict.recovery:
@@ -89,6 +91,7 @@ class Report:
             *(f"lost: {each}" for each in verdict.lost[:_SHOWN]),
             *(f"duplicated: {each}" for each in verdict.unjustified[:_SHOWN]),
             *(f"unexpected: {each}" for each in verdict.unexpected[:_SHOWN]),
+            *(f"late: {each}" for each in verdict.late[:_SHOWN]),
         ]
 
 

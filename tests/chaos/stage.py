@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import tempfile
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
+
+from redis.asyncio import Redis
 
 from tests.chaos.fleet import Fleet
 from tests.chaos.homes import DiskHome, FileHome, Home, ServerHome
@@ -80,10 +82,18 @@ class Stage:
         self.faults: Final[dict[str, int]] = {}
 
     @property
+    def _server_home(self) -> ServerHome:
+        assert isinstance(self.home, ServerHome), f"{self.home.label} is no server"
+        return self.home
+
+    @property
     def server(self) -> Server:
         """The server, where there is one."""
-        assert isinstance(self.home, ServerHome), f"{self.home.label} is no server"
-        return self.home.server
+        return self._server_home.server
+
+    def another_admin(self) -> Redis:
+        """A client of the server beside that of :meth:`command`."""
+        return self._server_home.another_admin()
 
     def dice(self, name: str) -> random.Random:
         """A source of chance for one fault, which others do not disturb."""
@@ -103,10 +113,26 @@ class Stage:
         while not predicate():
             await asyncio.sleep(_LOOK_EVERY)
 
+    async def until_noted(self, words: Sequence[str]) -> None:
+        """Wait until somebody notes one of these words from now on, or there is no more work."""
+        looked_at = len(self.ledger.entries)
+
+        def is_noted() -> bool:
+            nonlocal looked_at
+            new = self.ledger.entries[looked_at:]
+            looked_at += len(new)
+            return any(word in entry.about for entry in new for word in words)
+
+        await self.until(lambda: is_noted() or not self.is_busy)
+
+    async def until_works(self) -> None:
+        """Wait until a job ends from now on, or there is no more work."""
+        before = self.ledger.counts["end"]
+        await self.until(lambda: self.ledger.counts["end"] > before or not self.is_busy)
+
     async def command(self, *command: Any) -> Any:
         """A command of the one who makes the faults; ``None`` while the server is away."""
-        assert isinstance(self.home, ServerHome), f"{self.home.label} is no server"
-        return await self.home.command(*command)
+        return await self._server_home.command(*command)
 
 
 def _home(
@@ -124,7 +150,7 @@ async def stage(
     """Set the stage; afterwards nothing is left of it."""
     with tempfile.TemporaryDirectory(prefix="jobqueue-chaos-") as folder:
         home = _home(where, binary, persistence, Path(folder))
-        pen = Pen(Path(folder))
+        pen = Pen(Path(folder), at_once=True)
         try:
             await home.start()
             try:

@@ -11,6 +11,7 @@ from tests.chaos.lease_model import Broken, Rules, search
 SMALL = Rules(max_attempts=2)
 
 
+@pytest.mark.timeout(300)  # some seconds of plain work, on a machine that has them
 def test_every_invariant_holds_in_every_state() -> None:
     found = search(Rules())
     print(f"lease protocol: {found.states} states, {found.steps} steps, {found.depth} deep")

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 import pytest
 import redis
 
-from jobqueue import Job, Queue, StorageUnavailable
+from jobqueue import Job, JobNotFound, Queue, StorageUnavailable
 from tests.chaos.proxy import Proxy, forward, refuse_scripts
 from tests.support.backends import RedisBackend
 from tests.support.servers import Server, find_servers
@@ -111,16 +111,32 @@ def _servers(count: int) -> Iterator[list[Server]]:
             server.stop()
 
 
-@pytest.mark.parametrize("word", ["READONLY", "MASTERDOWN"])
-async def test_a_server_that_is_not_the_primary_any_more_is_left(word: str) -> None:
+async def test_a_server_that_is_not_the_primary_any_more_is_left() -> None:
     # As behind a name or an address that leads to another server by now: who stays connected to
     # the old one is refused for ever.
     with _servers(2) as (old, new), redis.Redis.from_url(old.url) as admin:
         async with Proxy(old.url) as proxy, working(proxy) as work:
             admin.replicaof("127.0.0.1", "1")
-            if word == "MASTERDOWN":
-                admin.config_set("replica-serve-stale-data", "no")
             proxy.lead_to(new.url)
             await work.enqueue("two")
             work.go_on.set()
             assert await work.result("two") == "did two"
+
+
+async def test_nor_does_one_who_only_reads_stay_with_it() -> None:
+    with _servers(2) as (old, new), redis.Redis.from_url(old.url) as admin:
+        async with Proxy(old.url) as proxy, Queue("q", proxy.url) as queue:
+            await queue.enqueue("task", id="one")
+            admin.config_set("replica-serve-stale-data", "no")
+            admin.replicaof("127.0.0.1", "1")
+            proxy.lead_to(new.url)
+
+            async def counts() -> dict[str, int]:
+                try:
+                    return await queue.counts()
+                except StorageUnavailable:
+                    return {}
+
+            await wait_until(counts, LONG, "the new server is asked")
+            with pytest.raises(JobNotFound):
+                await queue.result("one")

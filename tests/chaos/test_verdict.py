@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -125,6 +127,46 @@ def test_a_server_that_forgot_an_end(write: Write, judge: Judge) -> None:
     assert not judge("completed", window=0.5).good
 
 
+def test_a_server_that_forgot_everything(write: Write, judge: Judge) -> None:
+    write(PRODUCER, 1, "accepted")
+    write(DRIVER, 5, "forget", "")
+    write(DRIVER, 5.1, "forgot", "")
+    verdict = judge(None)
+    assert (verdict.good, verdict.excused) == (True, 1)
+
+
+def test_and_what_was_accepted_afterwards(write: Write, judge: Judge) -> None:
+    write(DRIVER, 5, "forget", "")
+    write(DRIVER, 5.1, "forgot", "")
+    write(PRODUCER, 6, "accepted")
+    assert len(judge(None).lost) == 1
+
+
+def test_a_run_that_was_forgotten_may_be_repeated(write: Write, judge: Judge) -> None:
+    _run(write, FIRST, 2)
+    write(DRIVER, 5, "forget", "")
+    write(DRIVER, 5.1, "forgot", "")
+    _run(write, SECOND, 6)
+    assert judge("completed").good
+
+
+@pytest.mark.parametrize(("called", "gone", "good"), [(4, 6, True), (4, 4.5, False), (6, 7, False)])
+def test_a_caller_to_whom_a_job_is_unknown(
+    write: Write, judge: Judge, called: float, gone: float, good: bool
+) -> None:
+    write(DRIVER, 5, "forget", "")
+    write(DRIVER, 5.1, "forgot", "")
+    write(PRODUCER, called, "called")
+    write(PRODUCER, gone, "gone")
+    assert judge(None).good is good
+
+
+def test_a_server_that_was_only_away_forgets_nothing(write: Write, judge: Judge) -> None:
+    write(PRODUCER, 1, "accepted")
+    write(DRIVER, 1.5, "away", "")
+    assert len(judge(None, window=2.0).lost) == 1
+
+
 def test_a_stale_claim_that_starts_late(write: Write, judge: Judge) -> None:
     _run(write, SECOND, 4, attempt=2)
     _run(write, FIRST, 5, attempt=1, fate="stopped")
@@ -153,3 +195,38 @@ def test_half_a_line_is_read_when_it_is_whole(tmp_path: Path) -> None:
     assert ledger.refresh()
     assert list(ledger.accepted) == ["one", "two"]
     assert not ledger.refresh()
+
+
+async def test_who_asks_in_one_turn_shares_one_fsync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pen, synced = Pen(tmp_path), []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(_lines(tmp_path)))
+
+    async def note(about: str) -> list[str]:
+        pen.note("end", about)
+        await pen.kept()
+        return synced[-1]
+
+    for kept in await asyncio.gather(note("one"), note("two")):
+        assert kept == ["one", "two"]
+    assert len(synced) == 1
+    assert await note("three") == ["one", "two", "three"]
+    assert len(synced) == 2
+    pen.close()
+
+
+async def test_one_that_no_longer_waits_takes_nothing_from_the_others(tmp_path: Path) -> None:
+    pen = Pen(tmp_path)
+    first, second = asyncio.create_task(pen.kept()), asyncio.create_task(pen.kept())
+    await asyncio.sleep(0)
+    first.cancel()
+    await second
+    assert first.cancelled()
+    pen.close()
+
+
+def _lines(folder: Path) -> list[str]:
+    ledger = Ledger(folder)
+    ledger.refresh()
+    return [entry.about for entry in ledger.entries]

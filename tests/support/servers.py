@@ -83,15 +83,6 @@ def find_servers() -> tuple[ServerBinary, ...]:
     return tuple(found.values())
 
 
-def binary_at(path: str) -> ServerBinary:
-    """The server at a path.
-
-    Raises:
-        ServerNotStarted: It is no server.
-    """
-    return ServerBinary(path, _label(path))
-
-
 def _candidates() -> Iterator[str]:
     for path in os.environ.get(ENVIRONMENT, "").split(os.pathsep):
         if path:

@@ -41,8 +41,10 @@ async def perform(pen: Pen, id: str, ms: int) -> None:
     """What every job does."""
     run = next(_runs)
     pen.note("start", id, run)
+    await pen.kept()
     await asyncio.sleep(ms / 1000)
     pen.note("end", id, run)
+    await pen.kept()
 
 
 async def produce(orders: Orders, pen: Pen, sender: Sender) -> None:
@@ -67,6 +69,7 @@ async def produce(orders: Orders, pen: Pen, sender: Sender) -> None:
                     if not is_new:
                         pen.note("known", id)
                     pen.note("accepted", id)
+                    await pen.kept()
                     break
             await asyncio.sleep(orders.pause)
 
