@@ -184,13 +184,14 @@ async def want_replicas(stage: Stage, dice: random.Random) -> None:
 async def run_busy_script(stage: Stage, dice: random.Random) -> None:
     """Keep the server busy with a script that does not end by itself."""
     await stage.command("CONFIG", "SET", "busy-reply-threshold", 20)
-    async with stage.another_admin() as other, _away(stage, "times busy", ("SCRIPT", "KILL")):
-        # Its end is an error, which nobody wants to hear of.
-        script = asyncio.gather(
-            other.execute_command("EVAL", "while true do end", 0), return_exceptions=True
-        )
-        await _refuse(stage, dice, BUSY)
-    await script
+    async with stage.another_admin() as other:
+        async with _away(stage, "times busy", ("SCRIPT", "KILL")):
+            # Its end is an error, which nobody wants to hear of.
+            script = asyncio.gather(
+                other.execute_command("EVAL", "while true do end", 0), return_exceptions=True
+            )
+            await _refuse(stage, dice, BUSY)
+        await script
 
 
 @asynccontextmanager
