@@ -150,7 +150,9 @@ def test_a_run_that_was_forgotten_may_be_repeated(write: Write, judge: Judge) ->
     assert judge("completed").good
 
 
-@pytest.mark.parametrize(("called", "gone", "good"), [(4, 6, True), (4, 4.5, False), (6, 7, False)])
+@pytest.mark.parametrize(
+    ("called", "gone", "good"), [(4, 6, True), (5.05, 6, True), (4, 4.5, False), (6, 7, False)]
+)
 def test_a_caller_to_whom_a_job_is_unknown(
     write: Write, judge: Judge, called: float, gone: float, good: bool
 ) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from math import inf
 from typing import Final
 
@@ -197,13 +197,19 @@ class Books:
             else:
                 verdict.lost.append(f"{id} is {state or 'gone'}")
 
+    def _spans(self, begin: str, end: str) -> list[tuple[float, float]]:
+        ledger = self.ledger
+        pairs = zip_longest(ledger.of(begin), ledger.of(end))
+        return [(first.at, last.at if last else inf) for first, last in pairs]
+
     def _gone_without_reason(self) -> list[str]:
         called = {entry.about: entry.at for entry in self.ledger.of("called")}
-        reasons = [entry.at for entry in self.ledger.of("forget", "server_down")]
+        # It is not known at which moment in between the server has forgotten.
+        reasons = [*self._spans("forget", "forgot"), *self._spans("server_down", "server_up")]
         return [
             f"{entry.about} was not found by its caller"
             for entry in self.ledger.of("gone")
-            if not any(called[entry.about] <= at <= entry.at for at in reasons)
+            if not any(begin <= entry.at and called[entry.about] <= end for begin, end in reasons)
         ]
 
     def _judge_runs(self, verdict: Verdict, runs: list[Run]) -> None:
