@@ -35,7 +35,7 @@ SCALES: Final = {
     "SQLITE-FULL": 0.05,
     "ALL": 0.01,
 }
-ALWAYS: Final = ("S1", "S2", "S9", "S13", "F09", "F10", "F32")
+ALWAYS: Final = ("S1", "S2", "S9", "S13", "F10")
 """Those that run with the tests of every change; the others have not time enough there."""
 
 
