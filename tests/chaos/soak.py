@@ -5,9 +5,9 @@ a server of their own, or a file. The jobs are of every kind: most are enqueued 
 others one by one, or called; some are sync, retried, delayed, cancelled, or fail. Results are kept
 for a second.
 
-The baseline is taken after a warm-up of 5 % (50,000 jobs), when every cache has filled, every
-buffer has its size and all results are forgotten; the end in the same way. So what is compared is
-two moments of quiet, and everything that stays of a job is seen:
+The baseline is taken after a warm-up of 50,000 jobs, when every cache has filled (SQLite's too),
+every buffer has its size and all results are forgotten; the end in the same way. So what is
+compared is two moments of quiet, and everything that stays of a job is seen:
 
 - keys of the server, or rows of the file: the same number;
 - memory of the server (``used_memory`` without the buffers of its connections): within 1 %; bytes
@@ -59,9 +59,9 @@ class Quiet:
 
 async def take(course: Course) -> Finding:
     """Run the jobs, and compare what everybody has taken with the baseline."""
-    part = course.scale * (_SQLITE if course.entry.kind == "sqlite" else 1)
-    rounds = max(2 * _WARM_UP_ROUNDS, round(JOBS * part / JOBS_OF_A_ROUND))
-    warm_up = max(_WARM_UP_ROUNDS, round(rounds * _WARM_UP))
+    full = JOBS * course.scale / JOBS_OF_A_ROUND
+    warm_up = max(_WARM_UP_ROUNDS, round(full * _WARM_UP))
+    rounds = max(2 * warm_up, round(full * (_SQLITE if course.entry.kind == "sqlite" else 1)))
     before, after = await before_and_after(course, warm_up, rounds - warm_up)
     finding = Finding()
     jobs, first = rounds * JOBS_OF_A_ROUND, warm_up * JOBS_OF_A_ROUND
