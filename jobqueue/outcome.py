@@ -257,3 +257,9 @@ def decode_error(data: bytes) -> JobError:
         return replace(error, attempts=int(attempts), reason=str(reason))
     except Exception:
         return JobError(type="Unknown", message="the stored error cannot be read")
+
+
+EXPIRED: Final = encode_error(
+    JobError(type="Expired", message="not started in time", reason="expired")
+)
+"""The error of a job that was not started in time."""

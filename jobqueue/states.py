@@ -75,6 +75,8 @@ class EnqueueStatus(StrEnum):
     """The id is known and has no result (yet); nothing was stored."""
     COMPLETED = "completed"
     """The id already has a result; nothing will run."""
+    REPLACED = "replaced"
+    """A job of the same unique key waits; it has this one's payload now."""
 
 
 class CancelResult(StrEnum):
@@ -93,3 +95,14 @@ class TtlResult(StrEnum):
     UPDATED = "updated"
     NOT_FOUND = "not_found"
     NOT_FINISHED = "not_finished"
+
+
+class RescheduleResult(StrEnum):
+    """What became of a new due time."""
+
+    UPDATED = "updated"
+    NOT_FOUND = "not_found"
+    QUEUED = "queued"
+    """It waits for a worker, not for a time."""
+    RUNNING = "running"
+    FINISHED = "finished"

@@ -27,12 +27,29 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, NamedTuple, Protocol, TypeAlias
 
+from jobqueue.flow import (
+    Control,
+    Flow,
+    Limit,
+    LimitInfo,
+    LimitScope,
+    Refusal,
+    Schedules,
+    StoredSchedule,
+)
 from jobqueue.outcome import Outcome
-from jobqueue.states import CancelResult, EnqueueStatus, EventType, JobState, TtlResult
+from jobqueue.states import (
+    CancelResult,
+    EnqueueStatus,
+    EventType,
+    JobState,
+    RescheduleResult,
+    TtlResult,
+)
 
 MAX_BATCH: Final = 500
 INLINE_BYTES: Final = 64 * 1024
@@ -55,6 +72,7 @@ class NewJob(NamedTuple):
         request: Token of this one enqueue, so that a replay is told from another caller; empty when
             the id itself was made for this request.
         reply_to: Address that is told when the job ends, or ``None``: a token without spaces.
+        flow: When it may start, or ``None`` when it says nothing about that.
     """
 
     id: str
@@ -65,18 +83,25 @@ class NewJob(NamedTuple):
     ttl_ms: int = 0
     request: str = ""
     reply_to: str | None = None
+    flow: Flow | None = None
 
 
 class Enqueued(NamedTuple):
     """What became of one job of an enqueue.
 
-    ``value`` is the result or error of an id that has ended, or ``None`` when it is larger than
-    :data:`INLINE_BYTES` or there is none.
+    Attributes:
+        status: What was done; a :class:`~jobqueue.flow.Refusal` when the queue takes nothing new.
+        state: Of the job that the answer is about; of one that was refused always ``queued``.
+        value: Result or error of one that has ended, or ``None`` when it is larger than
+            :data:`INLINE_BYTES` or there is none.
+        other_id: Id of the job that the answer is about, when that is another one (of the same
+            unique key); else empty.
     """
 
-    status: EnqueueStatus
+    status: EnqueueStatus | Refusal
     state: JobState
     value: bytes | None
+    other_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +198,7 @@ class StoredJob:
     worker: str = ""
     cancel_requested: bool = False
     value: bytes = b""
+    flow: Flow | None = None
 
 
 class Reply(NamedTuple):
@@ -304,6 +330,16 @@ class Storage(ABC):
         - Stored by this same request (same ``request``, or no request and so an id made for it):
           answered ``queued`` as the first time, with the state that it has now.
 
+        A job that would be stored is first held against its ``unique``, then against the queue:
+
+        - A job is there under the same unique key and still counts (it exists, and ``until`` of the
+          *new* job's ``unique`` has not come for it): answered as that one's id would be, with its
+          id as ``other_id``: ``duplicate``, or ``completed`` with its result. If the new one would
+          ``replace`` it: ``replaced``, and nothing of the new one is kept but what ``replace`` says
+          (a repeat of the same request changes nothing again). ``reply_to`` is remembered for it.
+        - The queue is draining, or ``max_waiting`` jobs are scheduled or queued: refused. Known ids
+          and unique keys are answered all the same.
+
         Publishes ``enqueued`` for each stored job.
         """
 
@@ -313,7 +349,17 @@ class Storage(ABC):
 
         Due scheduled and retrying jobs first join the tail of the queue, by due time (up to
         :data:`MAX_BATCH` of them; the same moment in no promised order); then jobs are taken from
-        its head. Waits up to ``block_ms`` while there are none, and returns early when
+        its head: by level, then in turn from each group, then first in, first out. "Head" and
+        "tail" always mean those of a job's own level and group.
+
+        Not taken: anything while the queue is paused; what has expired (it ends, see
+        :class:`~jobqueue.flow.Flow`); what a limit holds back. A job that is held back stays
+        ``queued`` and keeps nobody behind it from starting, but those under the same limit. Those
+        that one limit holds back start by level, then in the order in which their turn came. Among
+        limits, those of the job itself count first (``alone``, key, type), then the queue's; a rate
+        counts only jobs that do start.
+
+        Waits up to ``block_ms`` while there are none, and returns early when
         :meth:`unblock` is called. A call with the token of this worker's last claim returns those
         of its jobs that this worker still holds under the same fence. Also a sign of life.
 
@@ -370,10 +416,12 @@ class Storage(ABC):
 
     @abstractmethod
     async def promote(self, queue: str, limit: int) -> int | None:
-        """Move up to ``limit`` due jobs to the tail of the queue, by due time.
+        """Move up to ``limit`` due jobs to the tail of the queue, by due time, and end up to
+        ``limit`` that have expired.
 
         Returns:
-            Milliseconds until the next job is due (0: at once), or ``None`` when none waits.
+            Milliseconds until the next job is due, expires, or may start under its rate (0: at
+            once), or ``None`` when none will.
         """
 
     @abstractmethod
@@ -420,6 +468,69 @@ class Storage(ABC):
     @abstractmethod
     async def counts(self, queue: str) -> dict[JobState, int]:
         """Exact number of jobs in each state, every state present."""
+
+    # -- time and flow ---------------------------------------------------------------------------
+
+    @abstractmethod
+    async def reschedule(
+        self, queue: str, ids: Sequence[str], due_ms: int
+    ) -> list[RescheduleResult]:
+        """Give ``scheduled`` and ``retrying`` jobs another due time; 0, or one that is not in the
+        future, is "at once": ``queued``, at the tail. Others do not change."""
+
+    @abstractmethod
+    async def delayed(
+        self, queue: str, limit: int, after: tuple[int, str] | None = None
+    ) -> list[StoredJob]:
+        """Up to ``limit`` scheduled and retrying jobs, by due time and then by the UTF-8 bytes of
+        their ids; with ``after`` (due time and id of the last one seen) those that follow it."""
+
+    @abstractmethod
+    async def control(self, queue: str, changes: Mapping[str, int] | None = None) -> Control:
+        """Change some fields of the queue's :class:`~jobqueue.flow.Control` (by name; 0 and 1 for
+        false and true), at once for every worker and producer; say what holds now."""
+
+    @abstractmethod
+    async def set_limit(self, queue: str, scope: LimitScope, limit: Limit | None) -> None:
+        """Put a limit in force in place of the one that was, or end it. Running jobs count from the
+        first moment (of a limit by key: those that name it), past starts do not count; what ran
+        before runs on. What the old limit held back and the new one does not may start."""
+
+    @abstractmethod
+    async def limits(self, queue: str) -> list[LimitInfo]:
+        """All limits in force, by kind (queue, type, key) and name. For those by key: how many of
+        all its keys run and are held back."""
+
+    @abstractmethod
+    async def clear(self, queue: str, limit: int, ttl_ms: int, value: bytes) -> int:
+        """End up to ``limit`` jobs that wait (queued, scheduled, retrying), as :meth:`cancel` does;
+        say how many. Every call is one more step."""
+
+    @abstractmethod
+    async def obliterate(self, queue: str, limit: int) -> int:
+        """Forget up to ``limit`` jobs of any state as if they had never been, and say how many. Who
+        runs one has lost its lease; nobody is told. The call that finds none also forgets
+        schedules, limits and control. Every call is one more step."""
+
+    @abstractmethod
+    async def schedules(
+        self, queue: str, ids: Sequence[str] | None = None, *, due: int = 0
+    ) -> Schedules:
+        """Schedules: those with these ids, else the first ``due`` that are due, by that time; with
+        neither, all, by id."""
+
+    @abstractmethod
+    async def put_schedule(
+        self, queue: str, schedule: StoredSchedule, jobs: Sequence[NewJob] = ()
+    ) -> bool:
+        """Store a schedule if the one that is there has the version before (none: 0), and enqueue
+        ``jobs`` in the same step, as :meth:`enqueue` does but for the state of the queue: they are
+        accepted while it is full or draining. Otherwise nothing changes, ``False``. A repeat (same
+        version, same token) changes nothing, ``True``."""
+
+    @abstractmethod
+    async def delete_schedule(self, queue: str, id: str) -> bool:
+        """Forget a schedule; whether there was one."""
 
     @abstractmethod
     async def leave(self, queue: str, worker: str) -> None:
