@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from jobqueue.flow import Flow
 from jobqueue.ids import new_job_id, new_token
 from jobqueue.outcome import Outcome
 from jobqueue.states import CancelResult, EventType, JobState
@@ -38,6 +39,7 @@ def new_job(
     ttl_ms: int = 0,
     request: str | None = None,
     reply_to: str | None = None,
+    flow: Flow | None = None,
 ) -> NewJob:
     """A job of a request of its own, unless ``request`` says otherwise."""
     return NewJob(
@@ -49,6 +51,7 @@ def new_job(
         ttl_ms=ttl_ms,
         request=new_token() if request is None else request,
         reply_to=reply_to,
+        flow=flow,
     )
 
 
