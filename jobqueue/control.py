@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobqueue.options import Seconds, to_ms
+from jobqueue.values import Seconds, to_ms
 
 
 class Retry(Exception):

@@ -10,8 +10,8 @@ from typing import Any, TypeAlias, cast
 
 from jobqueue.errors import JobError
 from jobqueue.job import Event, Job
-from jobqueue.options import Seconds
 from jobqueue.states import EventType
+from jobqueue.values import Seconds
 
 logger = logging.getLogger("jobqueue")
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from jobqueue.errors import JobError
-from jobqueue.options import MAX_MS, Policy
+from jobqueue.options import Policy
 from jobqueue.packing import pack, unpack
 from jobqueue.retry import next_delay
 from jobqueue.states import EventType, JobState
+from jobqueue.values import MAX_MS
 
 MAX_MESSAGE_CHARS: Final = 8_000
 MAX_TRACEBACK_CHARS: Final = 32_000

@@ -14,15 +14,7 @@ from jobqueue.events import EventStream
 from jobqueue.hooks import HookEvent, Hooks
 from jobqueue.ids import check_name, new_job_id, new_token
 from jobqueue.job import JobInfo
-from jobqueue.options import (
-    DEFAULT_WAIT,
-    UNSET,
-    JobOptions,
-    QueueOptions,
-    Seconds,
-    due_ms,
-    to_ms,
-)
+from jobqueue.options import DEFAULT_WAIT, JobOptions, QueueOptions
 from jobqueue.outcome import cancellation, encode_error
 from jobqueue.receipt import CallOptions, JobSpec, Receipt
 from jobqueue.registry import Registry
@@ -33,6 +25,7 @@ from jobqueue.states import TERMINAL, CancelResult, EnqueueStatus, EventType, Tt
 from jobqueue.storage.base import MAX_BATCH, Enqueued, NewJob, Storage, StoredResult
 from jobqueue.storage.url import storage_from
 from jobqueue.undisturbed import undisturbed
+from jobqueue.values import UNSET, Seconds, due_ms, to_ms
 from jobqueue.views import job_info, local_event, result_of
 
 R = TypeVar("R")

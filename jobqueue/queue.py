@@ -10,7 +10,7 @@ from jobqueue.hooks import ExecutionHook, Hook, Hooks
 from jobqueue.ids import check_name
 from jobqueue.job import JobInfo
 from jobqueue.jobtype import JobType
-from jobqueue.options import UNSET, JobOptions, QueueOptions, Seconds, Unset
+from jobqueue.options import JobOptions, QueueOptions
 from jobqueue.producer import Producer
 from jobqueue.receipt import CallOptions, JobSpec, Receipt
 from jobqueue.registry import JobFunction, Registry, make_handler
@@ -20,6 +20,7 @@ from jobqueue.states import CancelResult, TtlResult
 from jobqueue.storage.base import Storage
 from jobqueue.syncclient import SyncClient
 from jobqueue.undisturbed import undisturbed
+from jobqueue.values import UNSET, Seconds, Unset
 from jobqueue.worker import Worker
 
 P = ParamSpec("P")

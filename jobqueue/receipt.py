@@ -6,10 +6,11 @@ from datetime import datetime
 from typing import Any, Generic, NamedTuple, Protocol, TypedDict, TypeVar
 
 from jobqueue.job import JobInfo
-from jobqueue.options import NO_OPTIONS, JobOptions, Seconds
+from jobqueue.options import NO_OPTIONS, JobOptions
 from jobqueue.retry import Backoff
 from jobqueue.states import EnqueueStatus, JobState
 from jobqueue.storage.base import Enqueued, StoredResult
+from jobqueue.values import Seconds
 
 R_co = TypeVar("R_co", covariant=True)
 

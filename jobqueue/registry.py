@@ -10,9 +10,10 @@ from typing import Any, TypeAlias
 from jobqueue.errors import ConfigurationError
 from jobqueue.ids import check_name
 from jobqueue.job import Job
-from jobqueue.options import NO_OPTIONS, UNSET, JobOptions, Policy, QueueOptions, to_ms
+from jobqueue.options import NO_OPTIONS, JobOptions, Policy, QueueOptions
 from jobqueue.retry import ErrorTypes, Narrowing, can_travel
 from jobqueue.spec import Spec
+from jobqueue.values import UNSET, to_ms
 
 JobFunction: TypeAlias = Callable[[Job], Any]
 

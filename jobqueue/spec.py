@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple, cast
 
-from jobqueue.options import MAX_MS, UNSET, JobOptions, check_count, to_ms
+from jobqueue.options import JobOptions
 from jobqueue.packing import pack, unpack
 from jobqueue.retry import Backoff, backoff_from_wire, backoff_to_wire
+from jobqueue.values import MAX_MS, UNSET, check_count, to_ms
 
 VERSION: Final = 1
 DEFAULT_SERDE: Final = "msgpack"

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack
 
 from jobqueue.job import JobInfo
-from jobqueue.options import Seconds
 from jobqueue.producer import Producer
 from jobqueue.queue import Queue
 from jobqueue.receipt import CallOptions, JobSpec
 from jobqueue.states import CancelResult, TtlResult
 from jobqueue.storage.base import Storage
 from jobqueue.syncclient import SyncEventStream, SyncReceipt
+from jobqueue.values import Seconds
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -12,10 +12,10 @@ from jobqueue.background import LoopThread, Session, background, refuse_on_event
 from jobqueue.errors import StorageError
 from jobqueue.events import EventStream
 from jobqueue.job import Event, JobInfo
-from jobqueue.options import Seconds
 from jobqueue.producer import Producer
 from jobqueue.receipt import JobSpec, Receipt
 from jobqueue.storage.base import Storage
+from jobqueue.values import Seconds
 
 P = ParamSpec("P")
 R = TypeVar("R")

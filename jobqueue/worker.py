@@ -15,8 +15,8 @@ from jobqueue.errors import ConfigurationError, StorageUnavailable
 from jobqueue.health import Health, HealthState
 from jobqueue.ids import new_worker_id
 from jobqueue.maintenance import Promoter, Pruner, Reaper
-from jobqueue.options import check_count
 from jobqueue.undisturbed import undisturbed
+from jobqueue.values import check_count
 
 if TYPE_CHECKING:
     from jobqueue.queue import Queue

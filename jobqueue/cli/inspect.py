@@ -24,9 +24,10 @@ from jobqueue.cli.output import (
 from jobqueue.errors import JobCancelled, JobError, JobFailed, JobNotFound, WaitTimeout
 from jobqueue.ids import check_name
 from jobqueue.job import JobInfo
-from jobqueue.options import UNSET, JobOptions
+from jobqueue.options import JobOptions
 from jobqueue.queue import Queue
 from jobqueue.receipt import JobSpec, Receipt
+from jobqueue.values import UNSET
 
 _WATCH_SECONDS: Final = 1.0
 _SQLITE: Final = "sqlite:///"

@@ -18,7 +18,7 @@ from jobqueue.control import Cancel, Retry, Snooze
 from jobqueue.errors import SerializationError
 from jobqueue.hooks import Execution, HookEvent, Hooks
 from jobqueue.job import Job, from_ms, set_current_job
-from jobqueue.options import Policy, to_ms
+from jobqueue.options import Policy
 from jobqueue.outcome import (
     CancelAsked,
     Happened,
@@ -38,6 +38,7 @@ from jobqueue.registry import Handler, Registry
 from jobqueue.serde import SerdeSet
 from jobqueue.spec import Spec, SpecError, decode_spec
 from jobqueue.states import EventType, JobState
+from jobqueue.values import to_ms
 from jobqueue.views import local_event
 
 logger = logging.getLogger("jobqueue")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobqueue.control import Cancel, Retry, Snooze
-from jobqueue.options import MAX_MS
+from jobqueue.values import MAX_MS
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,10 @@ PACKAGE: Final = Path(jobqueue.__file__).parent
 LAYERS: Final[tuple[frozenset[str], ...]] = (
     frozenset(
         {
-            *("_version", "backoff", "batcher", "control", "errors", "health", "hooks"),
+            *("_version", "backoff", "batcher", "control", "errors", "flow", "health", "hooks"),
             *("ids", "job"),
             *("options", "outcome", "packing", "registry", "retry", "spec", "states"),
-            "undisturbed",
+            *("undisturbed", "values"),
         }
     ),
     frozenset({"serde", "storage"}),

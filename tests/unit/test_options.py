@@ -10,17 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jobqueue.options import (
-    MAX_MS,
-    NO_OPTIONS,
-    UNSET,
-    JobOptions,
-    QueueOptions,
-    check_count,
-    due_ms,
-    to_ms,
-)
+from jobqueue.options import NO_OPTIONS, JobOptions, QueueOptions
 from jobqueue.retry import Exponential, Fixed
+from jobqueue.values import MAX_MS, UNSET, check_count, due_ms, to_ms
 
 NO_SECONDS = ["1", b"1", True, False, [1], object(), 1j]
 BAD_SECONDS = [

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobqueue.errors import JobError
-from jobqueue.options import MAX_MS, Policy
+from jobqueue.options import Policy
 from jobqueue.outcome import (
     MAX_MESSAGE_CHARS,
     MAX_TRACEBACK_CHARS,
@@ -34,6 +34,7 @@ from jobqueue.outcome import (
 from jobqueue.packing import pack
 from jobqueue.retry import Backoff, Fixed, Immediate, Narrowing
 from jobqueue.states import TERMINAL, TRANSITIONS, EventType, JobState
+from jobqueue.values import MAX_MS
 
 TTL = 5_000
 FIXED = Fixed(2)

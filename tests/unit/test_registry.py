@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobqueue.errors import ConfigurationError
-from jobqueue.options import NO_OPTIONS, UNSET, JobOptions, Policy, QueueOptions
+from jobqueue.options import NO_OPTIONS, JobOptions, Policy, QueueOptions
 from jobqueue.registry import Registry, make_handler
 from jobqueue.retry import Exponential, Fixed, Immediate, Narrowing
 from jobqueue.spec import Spec
+from jobqueue.values import UNSET
 
 QUEUE = QueueOptions(max_attempts=7, timeout=70, result_ttl=77, retry=Fixed(7))
 

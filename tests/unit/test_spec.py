@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobqueue.options import MAX_MS, NO_OPTIONS, UNSET, JobOptions, to_ms
+from jobqueue.options import NO_OPTIONS, JobOptions
 from jobqueue.packing import pack, unpack
 from jobqueue.retry import Exponential, Fixed, Immediate, Linear
 from jobqueue.spec import DEFAULT_SERDE, VERSION, Spec, SpecError, decode_spec, encode_spec
+from jobqueue.values import MAX_MS, UNSET, to_ms
 
 options = st.builds(
     JobOptions,
