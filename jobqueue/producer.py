@@ -158,7 +158,10 @@ class Producer:
 
     async def enqueue_spec(self, spec: JobSpec[R]) -> Receipt[R]:
         """Like :meth:`enqueue`, for a job that has been put together before."""
-        job = self._new_job(spec)
+        return await self.enqueue_job(self.new_job(spec))
+
+    async def enqueue_job(self, job: NewJob) -> Receipt[Any]:
+        """Like :meth:`enqueue`, for a job in the form in which it is stored."""
         if self._loop is not asyncio.get_running_loop():
             await self.open()
         answer = await self._batcher.ask(job)
@@ -174,7 +177,7 @@ class Producer:
                 stored.
             StorageUnavailable: Some, all or none may be stored.
         """
-        jobs = [self._new_job(spec) for spec in specs]
+        jobs = [self.new_job(spec) for spec in specs]
         await self.open()
         answers = await self._send_all(jobs)
         if self._hooks.wanted(EventType.ENQUEUED):
@@ -204,7 +207,7 @@ class Producer:
         """Like :meth:`enqueue_and_wait`, for a job that has been put together before."""
         if self._loop is not asyncio.get_running_loop():
             await self.open()
-        job = self._new_job(spec, reply_to=self._replies.address)
+        job = self.new_job(spec, reply_to=self._replies.address)
         if not self._replies.are_heard:
             await self._replies.subscribe()
         wait_option = spec.options.wait
@@ -239,7 +242,8 @@ class Producer:
             await asyncio.gather(*under_way, return_exceptions=True)
         return answers
 
-    def _new_job(self, spec: JobSpec[Any], reply_to: str | None = None) -> NewJob:
+    def new_job(self, spec: JobSpec[Any], reply_to: str | None = None) -> NewJob:
+        """A job in the form in which it is stored; all its options are checked."""
         name = check_name(spec.name, "the job's name")
         options = self._registry.options_of(name).override(spec.options)
         payload = self.serdes.dumps(spec.payload, f"the payload of {name!r}")
@@ -357,11 +361,12 @@ class Producer:
 
         A hint for people and dashboards: events may be lost. It ends when the producer is closed.
         """
-        stream = EventStream(self._open_storage, self.queue)
+        stream = EventStream(self.open_storage, self.queue)
         self._streams.add(stream)
         return stream
 
-    async def _open_storage(self) -> Storage:
+    async def open_storage(self) -> Storage:
+        """The storage, open."""
         await self.open()
         return self.storage
 

@@ -70,15 +70,15 @@ def check_count(value: object, what: str, *, maximum: int = 1_000_000) -> int:
     return value
 
 
-def due_ms(run_at: object) -> int:
-    """Turn the ``run_at`` option into milliseconds since the epoch.
+def due_ms(moment: object, what: str = "run_at") -> int:
+    """Turn a moment, such as the ``run_at`` option, into milliseconds since the epoch.
 
     Raises:
         TypeError: Not a datetime.
         ValueError: It has no time zone.
     """
-    if not isinstance(run_at, datetime):
-        raise TypeError(f"run_at must be a datetime, not {run_at!r}")
-    if run_at.utcoffset() is None:
-        raise ValueError(f"run_at must have a time zone: use datetime.now(UTC), not {run_at!r}")
-    return max(1, _ceil_ms(run_at.timestamp()))
+    if not isinstance(moment, datetime):
+        raise TypeError(f"{what} must be a datetime, not {moment!r}")
+    if moment.utcoffset() is None:
+        raise ValueError(f"{what} must have a time zone: use datetime.now(UTC), not {moment!r}")
+    return max(1, _ceil_ms(moment.timestamp()))
