@@ -21,7 +21,6 @@ from jobqueue.errors import (
     JobQueueError,
     LeaseLost,
     QueueFull,
-    ScheduleNotFound,
     SerializationError,
     ServerNotTrusted,
     StorageError,
@@ -38,7 +37,6 @@ from jobqueue.producer import Producer
 from jobqueue.queue import Queue
 from jobqueue.receipt import JobSpec, Receipt
 from jobqueue.retry import Exponential, Fixed, Immediate, Linear
-from jobqueue.schedules import Cron, Every, Misfire, Overlap, ScheduleInfo
 from jobqueue.serde import JsonSerde, MsgpackSerde, Serde
 from jobqueue.states import CancelResult, EnqueueStatus, EventType, JobState, TtlResult
 from jobqueue.storage.base import Storage
@@ -57,11 +55,9 @@ __all__ = [
     "CancelResult",
     "ConfigurationError",
     "Consumer",
-    "Cron",
     "EnqueueStatus",
     "Event",
     "EventType",
-    "Every",
     "Execution",
     "Exponential",
     "Fixed",
@@ -84,9 +80,7 @@ __all__ = [
     "LeaseLost",
     "Linear",
     "MemoryStorage",
-    "Misfire",
     "MsgpackSerde",
-    "Overlap",
     "Producer",
     "Queue",
     "QueueFull",
@@ -96,8 +90,6 @@ __all__ = [
     "RedisStorage",
     "Retry",
     "SQLiteStorage",
-    "ScheduleInfo",
-    "ScheduleNotFound",
     "Serde",
     "SerializationError",
     "ServerNotTrusted",

@@ -13,9 +13,11 @@
 --   { what is refused, such as 'HSET' or 'PUBLISH jq:{queue}:events' }
 local ready, inbox, reply, events, control = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local SCRIPTS = {
-  'DEL', 'EXISTS', 'HDEL', 'HGET', 'HINCRBY', 'HMGET', 'HSET', 'HSETNX', 'HSTRLEN', 'LPOP', 'LPUSH',
-  'LRANGE', 'LREM', 'PEXPIRE', 'PEXPIREAT', 'PTTL', 'RPUSH', 'SADD', 'SREM', 'ZADD', 'ZCARD',
-  'ZCOUNT', 'ZRANGE', 'ZRANGEBYSCORE', 'ZREM', 'ZREMRANGEBYSCORE', 'ZSCORE',
+  'DEL', 'EXISTS', 'GET', 'HDEL', 'HEXISTS', 'HGET', 'HGETALL', 'HINCRBY', 'HKEYS', 'HLEN',
+  'HMGET', 'HSET', 'HSETNX', 'HSTRLEN', 'LINDEX', 'LLEN', 'LPOP', 'LPUSH', 'LRANGE', 'LREM',
+  'LSET', 'PEXPIRE', 'PEXPIREAT', 'PTTL', 'RENAME', 'RPUSH', 'SADD', 'SET', 'SREM', 'ZADD',
+  'ZCARD', 'ZCOUNT', 'ZPOPMIN', 'ZRANGE', 'ZRANGEBYSCORE', 'ZRANK', 'ZREM', 'ZREMRANGEBYSCORE',
+  'ZSCORE',
 }
 local refused = {}
 

@@ -11,6 +11,7 @@
 --   finished_cancelled  zset
 --   events              channel
 --   reply               prefix of the reply channels
+--   prefix              prefix of all keys, for what belongs to time and flow
 -- ARGV
 --   1    injected time in ms, or ''
 --   2    worker
@@ -21,11 +22,11 @@
 --   for each job: 1 if the outcome counts, 0 if the lease was lost
 -- EVENTS
 --   the event of each outcome
--- include: clock counts attempt events replies finished delayed pieces
+-- include: clock counts attempt events replies finished pieces lines scopes lanes delayed
 -- flags: allow-oom
 local job, ready, delayed, leases, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local finished = { completed = KEYS[6], failed = KEYS[7], cancelled = KEYS[8] }
-local events_channel, reply_prefix = KEYS[9], KEYS[10]
+local events_channel, reply_prefix, prefix = KEYS[9], KEYS[10], KEYS[11]
 local now = now_ms(ARGV[1])
 local now_text = text(now)
 local worker, inline_bytes = ARGV[2], tonumber(ARGV[3])
@@ -36,7 +37,11 @@ local longest = { completed = 0, failed = 0, cancelled = 0 }
 local changes = { queued = 0, scheduled = 0, retrying = 0 }
 local reply_batches = {}
 local kept_for = {}
-local events = events_begin(counts, now)
+local heard_until, uses_flow = unpack(redis.call('HMGET', counts, 'heard_until', 'flow'))
+local events = events_begin(heard_until, now)
+local lines = uses_flow and lines_open(prefix, ready, counts)
+local lanes = lines and lanes_open(prefix, job, counts, now, lines)
+local freed, flows = {}, {}
 
 local function finish(id, key, state, value, ttl_ms, addresses)
   local kept = kept_for[ttl_ms]
@@ -92,6 +97,15 @@ for _, outcome in ipairs(cmsgpack.unpack(ARGV[4])) do
         state, event, value, ttl_ms = 'cancelled', 'cancelled', cancel[1], tonumber(cancel[2])
       end
     end
+    if lines then
+      local said = redis.call('HMGET', key, 'name', 'flow', 'flow1')
+      local flow = flow_of(key, said[2], said[3])
+      flows[id] = flow
+      lanes.count(freed, said[1], flow)
+      if finished[state] then
+        flow_ended(prefix, counts, id, flow, ttl_ms)
+      end
+    end
     if finished[state] then
       finish(id, key, state, value, ttl_ms, found[4])
     else
@@ -116,7 +130,17 @@ if #settled > 0 then
     finished_index(key, ended[state], longest[state])
   end
   for i = #released, 1, -1 do
-    redis.call('LPUSH', ready, released[i])
+    if lines then
+      lines.push_head(released[i], flows[released[i]])
+    else
+      redis.call('LPUSH', ready, released[i])
+    end
+  end
+  if lines then
+    if #released > 0 then
+      lines.ticket()
+    end
+    lanes.release(freed)
   end
   delay(delayed, ready, due_entries)
   count(counts, changes)

@@ -5,6 +5,8 @@
 --   inbox    list    ids handed to this worker and not yet leased
 --   claimed  hash    the last claim of each worker
 --   workers  zset    workers by the time until which they count as alive
+--   counts   hash    numbers: what waits, the fence counter, until when events are heard
+--   prefix   prefix of all keys, for what belongs to time and flow
 -- ARGV
 --   1  injected time in ms, or ''
 --   2  worker
@@ -12,9 +14,10 @@
 --      is in its inbox is given back as soon as it is dead)
 -- RETURNS
 --   1 if something was given back or forgotten
--- include: clock
+-- include: clock pieces lines
 -- flags: allow-oom
 local ready, inbox, claimed, workers = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local counts, prefix = KEYS[5], KEYS[6]
 local now = now_ms(ARGV[1])
 local forget = true
 if ARGV[3] ~= '' then
@@ -25,8 +28,15 @@ if ARGV[3] ~= '' then
   forget = alive_until + tonumber(ARGV[3]) <= now
 end
 local ids = redis.call('LRANGE', inbox, 0, -1)
+local lines = #ids > 0 and redis.call('HGET', counts, 'flow') and lines_open(prefix, ready, counts)
 for i = #ids, 1, -1 do
-  if ids[i] ~= '' then
+  if ids[i] == '' then
+    if lines then
+      lines.ticket()
+    end
+  elseif lines then
+    lines.push_head(ids[i], PLAIN)
+  else
     redis.call('LPUSH', ready, ids[i])
   end
 end

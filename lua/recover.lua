@@ -60,7 +60,7 @@ if last and string.sub(last, 1, #token) == token then
   return { jobs, dead }
 end
 
-local events = events_begin(counts, now)
+local events = events_begin(redis.call('HGET', counts, 'heard_until'), now)
 local ids, losers, first = {}, {}, nil
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, ARGV[3])) do
   local found = read(id)

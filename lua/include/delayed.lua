@@ -13,8 +13,9 @@ local function delay(delayed, ready, entries)
   end
 end
 
--- promote(...): move up to limit due jobs to the tail of the queue, by due time.
-local function promote(job, delayed, ready, counts, now, limit)
+-- promote(...): move up to limit due jobs to the tail of the queue, by due time. lines: those of a
+-- queue that uses time and flow, else nil.
+local function promote(job, delayed, ready, counts, now, limit, lines)
   local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, limit)
   if #due == 0 then
     return
@@ -23,18 +24,25 @@ local function promote(job, delayed, ready, counts, now, limit)
   local pointers = {}
   for _, id in ipairs(due) do
     local key = job .. id
-    local state = redis.call('HGET', key, 'state')
+    local found = redis.call('HMGET', key, 'state', 'flow', 'flow1')
+    local state = found[1]
     if state == 'scheduled' or state == 'retrying' then
       redis.call('HSET', key, 'state', 'queued')
       redis.call('HDEL', key, 'due_ms')
       changes[state] = changes[state] - 1
       changes.queued = changes.queued + 1
-      pointers[#pointers + 1] = id
+      if lines then
+        lines.push_tail(id, flow_of(key, found[2], found[3]))
+      else
+        pointers[#pointers + 1] = id
+      end
     end
   end
   redis.call('ZREM', delayed, unpack(due))
   if #pointers > 0 then
     redis.call('RPUSH', ready, unpack(pointers))
+  elseif lines then
+    lines.ticket()
   end
   count(counts, changes)
 end

@@ -1,7 +1,6 @@
 -- Events are published as one message a call, and only while somebody listens.
--- events_begin(counts, now) -> list or nil; events_add(...); events_publish(channel, list).
-local function events_begin(counts, now)
-  local heard_until = redis.call('HGET', counts, 'heard_until')
+-- events_begin(heard_until, now) -> list or nil; events_add(...); events_publish(channel, list).
+local function events_begin(heard_until, now)
   return heard_until and tonumber(heard_until) > now and {} or nil
 end
 

@@ -30,8 +30,7 @@ LAYERS: Final[tuple[frozenset[str], ...]] = (
     ),
     frozenset({"serde", "storage"}),
     frozenset({"consumer", "events", "maintenance", "producer", "receipt", "replies", "views"}),
-    frozenset({"schedules"}),
-    frozenset({"background", "jobtype", "queue", "sync", "syncclient", "syncschedules", "worker"}),
+    frozenset({"background", "jobtype", "queue", "sync", "syncclient", "worker"}),
     frozenset({"cli", "__main__"}),
 )
 LEVELS: Final = {part: level for level, layer in enumerate(LAYERS) for part in layer}

@@ -46,8 +46,8 @@ def _section(name: str, title: str) -> list[str]:
 
 
 def _included(name: str) -> list[str]:
-    match = re.search(r"^-- include: (.+)$", _header(name), re.MULTILINE)
-    return match[1].split() if match else []
+    lines = re.findall(r"^-- include: (.+)$", _header(name), re.MULTILINE)
+    return " ".join(lines).split()
 
 
 def _code(text: str) -> str:

@@ -22,6 +22,7 @@ class QueueKeys:
         self._prefix = f"jq:{{{queue.translate(_ESCAPES)}}}:".encode()
         prefix = self._prefix
         self._fixed = {
+            "prefix": prefix,
             "job": prefix + b"job:",
             "reply": prefix + b"reply:",
             "ready": prefix + b"ready",

@@ -52,10 +52,10 @@ def load(name: str) -> Script:
     try:
         text = (folder / f"{name}.lua").read_text(encoding="utf-8")
         header = _HEADER.match(text)
-        included = _INCLUDE.search(header.group()) if header else None
+        included = " ".join(_INCLUDE.findall(header.group())) if header else ""
         parts = [
             (folder / "include" / f"{include}.lua").read_text(encoding="utf-8")
-            for include in (included["names"].split() if included else ())
+            for include in included.split()
         ]
     except OSError as error:
         raise ConfigurationError(f"the script {name!r} is missing: {error}") from error

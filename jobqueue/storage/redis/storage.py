@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from redis.exceptions import NoPermissionError
 
 from jobqueue.errors import AccessDenied, StorageError
-from jobqueue.packing import pack_raw
-from jobqueue.states import (
-    CancelResult,
-    EnqueueStatus,
-    JobState,
-    TtlResult,
+from jobqueue.flow import (
+    Control,
+    Limit,
+    LimitInfo,
+    LimitKind,
+    LimitScope,
+    Schedules,
+    StoredSchedule,
 )
+from jobqueue.outcome import EXPIRED
+from jobqueue.states import CancelResult, JobState, RescheduleResult, TtlResult
 from jobqueue.storage.base import (
     CONTROL,
     EVENTS,
@@ -36,6 +40,7 @@ from jobqueue.storage.base import (
     Subscription,
 )
 from jobqueue.storage.clock import Clock
+from jobqueue.storage.redis import encoding
 from jobqueue.storage.redis.connections import Blocker, Commands, connection_settings
 from jobqueue.storage.redis.keys import QueueKeys
 from jobqueue.storage.redis.listeners import EventListening
@@ -48,8 +53,6 @@ logger = logging.getLogger("jobqueue")
 
 _FORGET_DEAD_AFTER_MS: Final = 60_000
 """A dead worker stays on the list that long: a blocked BLMOVE of its may still fill its inbox."""
-_STATES: Final = {state.encode(): state for state in JobState}
-_ENQUEUE_STATUSES: Final = {status.encode(): status for status in EnqueueStatus}
 
 
 class RedisStorage(Storage):
@@ -158,32 +161,18 @@ class RedisStorage(Storage):
     def _now(self) -> int | str:
         return "" if self._clock is None else self._clock()
 
-    async def enqueue(self, queue: str, jobs: Sequence[NewJob]) -> list[Enqueued]:
+    async def _run(self, queue: str, script: str, *arguments: Any) -> Any:
+        """Run a script with the storage's time as its first argument."""
         commands, keys = self._use(queue)
         if queue in self._unchecked:
             await self._check_access(queue)
-        # One packed argument for the batch: both sides read it faster than eight for each job.
-        packed = pack_raw(
-            [
-                (
-                    job.id,
-                    job.name,
-                    job.spec,
-                    job.delay_ms,
-                    job.due_ms,
-                    job.ttl_ms,
-                    job.request,
-                    job.reply_to or "",
-                )
-                for job in jobs
-            ]
-        )
-        arguments = (self._now, INLINE_BYTES, packed)
-        answers: list[Any] = await commands.call("enqueue", keys, arguments) if jobs else []
-        return [
-            Enqueued(_ENQUEUE_STATUSES[status], _STATES[state], value)
-            for status, state, value in answers
-        ]
+        return await commands.call(script, keys, (self._now, *arguments))
+
+    async def enqueue(self, queue: str, jobs: Sequence[NewJob]) -> list[Enqueued]:
+        if not jobs:
+            return []
+        answers = await self._run(queue, "enqueue", INLINE_BYTES, encoding.pack_jobs(jobs))
+        return [encoding.enqueued(answer) for answer in answers]
 
     async def claim(self, queue: str, request: ClaimRequest) -> list[Claim]:
         _, keys = self._use(queue)
@@ -196,6 +185,8 @@ class RedisStorage(Storage):
             request.token,
             request.lease_ms,
             MAX_CLAIM_BYTES,
+            EXPIRED,
+            INLINE_BYTES,
         )
         give_up_at = time.monotonic() + request.block_ms / 1000
         blocker.wanted = True
@@ -207,7 +198,7 @@ class RedisStorage(Storage):
             next_due, more, jobs = await blocker.claim(keys, request.worker, arguments, block_ms)
             self._next_due[place] = time.monotonic() + next_due / 1000 if next_due >= 0 else 0.0
             if jobs:
-                return [_claim(job, request.worker) for job in jobs]
+                return [encoding.claim_of(job, request.worker) for job in jobs]
             if not more and (not blocker.wanted or time.monotonic() >= give_up_at):
                 return []
 
@@ -240,69 +231,46 @@ class RedisStorage(Storage):
     async def finish(
         self, queue: str, worker: str, settlements: Sequence[Settlement]
     ) -> list[bool]:
-        commands, keys = self._use(queue)
-        packed = pack_raw(
-            [
-                (
-                    id,
-                    str(fence),
-                    outcome.state,
-                    outcome.event,
-                    1 if outcome.refund else 0,
-                    outcome.delay_ms,
-                    outcome.value,
-                    outcome.ttl_ms,
-                )
-                for id, fence, outcome in settlements
-            ]
-        )
-        arguments = (self._now, worker, INLINE_BYTES, packed)
-        answers: list[Any] = await commands.call("finish", keys, arguments) if settlements else []
+        if not settlements:
+            return []
+        packed = encoding.pack_settlements(settlements)
+        answers = await self._run(queue, "finish", worker, INLINE_BYTES, packed)
         return [answer == 1 for answer in answers]
 
     async def heartbeat(
         self, queue: str, worker: str, held: Sequence[Held], lease_ms: int
     ) -> HeartbeatAnswer:
-        commands, keys = self._use(queue)
-        arguments: list[Any] = [self._now, worker, lease_ms]
+        arguments: list[Any] = []
         for lease in held:
             arguments += lease
-        lost, cancelled = await commands.call("heartbeat", keys, arguments)
+        lost, cancelled = await self._run(queue, "heartbeat", worker, lease_ms, *arguments)
         return HeartbeatAnswer([id.decode() for id in lost], [id.decode() for id in cancelled])
 
     async def recover(
         self, queue: str, reaper: str, limit: int, lease_ms: int, token: str
     ) -> list[Claim]:
-        commands, keys = self._use(queue)
-        if queue in self._unchecked:
-            await self._check_access(queue)
-        arguments = [self._now, reaper, limit, lease_ms, MAX_CLAIM_BYTES, token]
-        jobs, dead = await commands.call("recover", keys, arguments)
+        jobs, dead = await self._run(
+            queue, "recover", reaper, limit, lease_ms, MAX_CLAIM_BYTES, token
+        )
         for worker in dead:
             await self._forget(queue, worker.decode(), _FORGET_DEAD_AFTER_MS)
-        return [_claim(job, job[8].decode(), cancel_requested=job[7] == b"1") for job in jobs]
+        return [
+            encoding.claim_of(job, job[8].decode(), cancel_requested=job[7] == b"1") for job in jobs
+        ]
 
     async def promote(self, queue: str, limit: int) -> int | None:
-        commands, keys = self._use(queue)
-        if queue in self._unchecked:
-            await self._check_access(queue)
-        next_due = await commands.call("promote", keys, [self._now, limit])
-        return None if next_due < 0 else next_due
+        next_ms = await self._run(queue, "promote", limit, EXPIRED, INLINE_BYTES)
+        return None if next_ms < 0 else next_ms
 
     async def prune(self, queue: str, limit: int) -> int:
-        commands, keys = self._use(queue)
-        if queue in self._unchecked:
-            await self._check_access(queue)
-        return await commands.call("prune", keys, [self._now, limit])
+        return await self._run(queue, "prune", limit)
 
     async def cancel(
         self, queue: str, ids: Sequence[str], ttl_ms: int, value: bytes, request: str
     ) -> list[CancelResult]:
-        commands, keys = self._use(queue)
-        if queue in self._unchecked:
-            await self._check_access(queue)
-        arguments = [self._now, ttl_ms, value, INLINE_BYTES, request, *ids]
-        answers: list[Any] = await commands.call("cancel", keys, arguments) if ids else []
+        if not ids:
+            return []
+        answers = await self._run(queue, "cancel", ttl_ms, value, INLINE_BYTES, request, *ids)
         return [CancelResult(answer.decode()) for answer in answers]
 
     async def get(self, queue: str, ids: Sequence[str]) -> list[StoredJob | None]:
@@ -310,7 +278,7 @@ class RedisStorage(Storage):
         hashes: list[Any] = (
             await commands.execute(*(("HGETALL", keys.job(id)) for id in ids)) if ids else []
         )
-        return [_stored_job(id, fields) for id, fields in zip(ids, hashes, strict=True)]
+        return [encoding.stored_job(id, fields) for id, fields in zip(ids, hashes, strict=True)]
 
     async def results(
         self, queue: str, ids: Sequence[str], reply_to: str | None = None
@@ -320,22 +288,84 @@ class RedisStorage(Storage):
             await commands.call("results", keys, [reply_to or "", *ids]) if ids else []
         )
         return [
-            None if answer is None else StoredResult(_STATES[answer[0]], answer[1])
+            None if answer is None else StoredResult(encoding.STATES[answer[0]], answer[1])
             for answer in answers
         ]
 
     async def set_result_ttl(self, queue: str, ids: Sequence[str], ttl_ms: int) -> list[TtlResult]:
-        commands, keys = self._use(queue)
-        if queue in self._unchecked:
-            await self._check_access(queue)
-        arguments = [self._now, ttl_ms, *ids]
-        answers: list[Any] = await commands.call("set_result_ttl", keys, arguments) if ids else []
+        if not ids:
+            return []
+        answers = await self._run(queue, "set_result_ttl", ttl_ms, *ids)
         return [TtlResult(answer.decode()) for answer in answers]
 
     async def counts(self, queue: str) -> dict[JobState, int]:
         commands, keys = self._use(queue)
         answer = await commands.call("counts", keys, [self._now])
         return dict(zip(JobState, answer, strict=True))
+
+    async def reschedule(
+        self, queue: str, ids: Sequence[str], due_ms: int
+    ) -> list[RescheduleResult]:
+        if not ids:
+            return []
+        answers = await self._run(queue, "reschedule", due_ms, *ids)
+        return [RescheduleResult(answer.decode()) for answer in answers]
+
+    async def delayed(
+        self, queue: str, limit: int, after: tuple[int, str] | None = None
+    ) -> list[StoredJob]:
+        found = await self._run(queue, "delayed", limit, *(after or ()))
+        jobs = [
+            encoding.stored_job(id.decode(), fields)
+            for id, fields in zip(found[::2], found[1::2], strict=True)
+        ]
+        return [job for job in jobs if job is not None]
+
+    async def control(self, queue: str, changes: Mapping[str, int] | None = None) -> Control:
+        fields = [part for change in (changes or {}).items() for part in change]
+        paused, draining, max_waiting, low_every = await self._run(queue, "control", *fields)
+        return Control(
+            paused=bool(paused),
+            draining=bool(draining),
+            max_waiting=max_waiting,
+            low_every=low_every,
+        )
+
+    async def set_limit(self, queue: str, scope: LimitScope, limit: Limit | None) -> None:
+        await self._run(queue, "set_limit", *encoding.limit_arguments(scope, limit))
+
+    async def limits(self, queue: str) -> list[LimitInfo]:
+        found = [encoding.limit_info(answer) for answer in await self._run(queue, "limits")]
+        kinds = list(LimitKind)
+        return sorted(found, key=lambda info: (kinds.index(info.scope.kind), info.scope.name))
+
+    async def clear(self, queue: str, limit: int, ttl_ms: int, value: bytes) -> int:
+        return await self._run(queue, "clear", limit, ttl_ms, value, INLINE_BYTES)
+
+    async def obliterate(self, queue: str, limit: int) -> int:
+        return await self._run(queue, "obliterate", limit)
+
+    async def schedules(
+        self, queue: str, ids: Sequence[str] | None = None, *, due: int = 0
+    ) -> Schedules:
+        wish = ("ids", *ids) if ids is not None else ("due", due) if due else ("all",)
+        now_ms, next_ms, packed = await self._run(queue, "schedules", *wish)
+        found = [
+            encoding.schedule_of(id, record)
+            for id, record in zip(packed[::2], packed[1::2], strict=True)
+        ]
+        if wish == ("all",):
+            found.sort(key=lambda schedule: schedule.id)
+        return Schedules(now_ms, next_ms, found)
+
+    async def put_schedule(
+        self, queue: str, schedule: StoredSchedule, jobs: Sequence[NewJob] = ()
+    ) -> bool:
+        packed = encoding.pack_jobs(jobs), schedule.id, encoding.pack_schedule(schedule)
+        return bool(await self._run(queue, "put_schedule", INLINE_BYTES, *packed))
+
+    async def delete_schedule(self, queue: str, id: str) -> bool:
+        return bool(await self._run(queue, "delete_schedule", id))
 
     async def leave(self, queue: str, worker: str) -> None:
         await self._forget(queue, worker, None)
@@ -360,50 +390,3 @@ class RedisStorage(Storage):
         if topic != EVENTS:
             return subscription
         return await EventListening.start(commands, keys, self._clock, subscription)
-
-
-def _claim(fields: list[Any], worker: str, *, cancel_requested: bool = False) -> Claim:
-    id, name, spec, fence, attempt, enqueued_ms, ttl_ms = fields[:7]
-    return Claim(
-        id.decode(),
-        name.decode(),
-        spec,
-        int(fence),
-        int(attempt),
-        int(enqueued_ms),
-        int(ttl_ms),
-        cancel_requested,
-        worker,
-    )
-
-
-def _stored_job(id: str, answer: list[bytes]) -> StoredJob | None:
-    if not answer:
-        return None
-    fields = dict(zip(answer[::2], answer[1::2], strict=True))
-
-    def number(name: bytes) -> int:
-        return int(fields.get(name, 0))
-
-    return StoredJob(
-        id=id,
-        name=fields[b"name"].decode(),
-        spec=_joined(fields, b"spec"),
-        state=JobState(fields[b"state"].decode()),
-        attempt=int(fields.get(b"attempt", b"fence" in fields)),
-        fence=number(b"fence"),
-        enqueued_ms=number(b"enqueued_ms"),
-        due_ms=number(b"due_ms"),
-        started_ms=number(b"started_ms"),
-        finished_ms=number(b"finished_ms"),
-        expires_ms=number(b"finished_ms") + number(b"kept_ms"),
-        ttl_ms=number(b"ttl_ms"),
-        worker=fields.get(b"worker", b"").decode(),
-        cancel_requested=b"cancel_value" in fields,
-        value=_joined(fields, b"value"),
-    )
-
-
-def _joined(fields: dict[bytes, bytes], name: bytes) -> bytes:
-    """A field that ``lua/include/pieces.lua`` may have stored in pieces."""
-    return b"".join(fields.get(name + piece, b"") for piece in (b"", b"1", b"2", b"3"))

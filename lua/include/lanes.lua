@@ -1,0 +1,272 @@
+-- Limits. Each is in force on one or many lanes: those who share a lane share its numbers. A lane
+-- is named by a letter and what it is about: 'a' and the text of `alone`, 'k' and msgpack
+-- { limit, key }, 't' and a job type, 'q' for the whole queue. `limits` has a limit for each scope
+-- ('k' and its name, 't' and the job type, 'q') as msgpack { concurrency, count, per_ms, 'sliding'
+-- or 'bucket', burst, pinned, generation }, count 0 for no rate. A job is held back by the first of
+-- its lanes without room: it waits in `held:<lane>` by level and by when it was first held back.
+local ALONE = { 1, 0 }
+local BY_LEVEL = 2 ^ 50
+local MOVED_AT_MOST = 500
+
+-- lanes_open(prefix, job, counts, now, lines): the lanes of a queue that uses time and flow.
+local function lanes_open(prefix, job, counts, now, lines)
+  local lanes, rooms = {}, {}
+  local busy, held, wakes = prefix .. 'busy', prefix .. 'held', prefix .. 'wakes'
+  local limits
+
+  local function limit_of(lane)
+    if string.sub(lane, 1, 1) == 'a' then
+      return ALONE
+    end
+    if not limits then
+      limits = {}
+      if redis.call('HEXISTS', counts, 'limits') == 1 then
+        local found = redis.call('HGETALL', prefix .. 'limits')
+        for i = 1, #found, 2 do
+          limits[found[i]] = cmsgpack.unpack(found[i + 1])
+        end
+      end
+    end
+    return next(limits) and limits[lane_scope(lane)]
+  end
+
+  -- The lanes of a job in the order in which they count, limited or not; without the queue's.
+  local function all_of(name, flow)
+    local found = {}
+    if flow[6] ~= '' then
+      found[1] = 'a' .. flow[6]
+    end
+    if flow[4] ~= '' then
+      found[#found + 1] = 'k' .. cmsgpack.pack({ flow[4], flow[5] })
+    end
+    found[#found + 1] = 't' .. name
+    return found
+  end
+
+  -- Those of them that are limited.
+  function lanes.of(name, flow)
+    local found = {}
+    for _, lane in ipairs(all_of(name, flow)) do
+      if limit_of(lane) then
+        found[#found + 1] = lane
+      end
+    end
+    return found
+  end
+
+  local function rate_key(lane, limit)
+    return prefix .. 'rate:' .. limit[7] .. ':' .. lane
+  end
+
+  local function granularity(limit)
+    return math.max(1, math.floor(limit[3] / 1000))
+  end
+
+  -- How many may start now by the rate, and when the next one may if none.
+  local function rate_room(lane, limit)
+    local key = rate_key(lane, limit)
+    if limit[4] == 'bucket' then
+      local interval = limit[3] / limit[2]
+      local ahead = (limit[5] - 1) * interval
+      local arrival = tonumber(redis.call('GET', key) or 0)
+      local free = math.floor((now + ahead - math.max(arrival, now)) / interval + 1e-9) + 1
+      return math.max(0, free), math.ceil(arrival - ahead)
+    end
+    -- A list: until when a moment's starts count, and how many; the last element is their sum.
+    local sum = tonumber(redis.call('LINDEX', key, -1) or 0)
+    local first = redis.call('LRANGE', key, 0, 1)
+    while sum > 0 and tonumber(first[1]) <= now do
+      sum = sum - tonumber(first[2])
+      redis.call('LPOP', key, 2)
+      redis.call('LSET', key, -1, sum)
+      first = redis.call('LRANGE', key, 0, 1)
+    end
+    return math.max(0, limit[2] - sum), sum > 0 and tonumber(first[1]) or now
+  end
+
+  local function charge_rate(lane, limit, number)
+    local key = rate_key(lane, limit)
+    if limit[4] == 'bucket' then
+      local interval = limit[3] / limit[2]
+      local arrival = math.max(tonumber(redis.call('GET', key) or 0), now) + number * interval
+      local lives = math.max(1, math.ceil(arrival - now))
+      redis.call('SET', key, string.format('%.17g', arrival), 'PX', lives)
+      return
+    end
+    local step = granularity(limit)
+    local counts_until = (math.floor(now / step) + 1) * step + limit[3]
+    local last = redis.call('LRANGE', key, -3, -1)
+    if #last < 3 then
+      redis.call('DEL', key)
+      redis.call('RPUSH', key, text(counts_until), number, number)
+    elseif tonumber(last[1]) == counts_until then
+      redis.call('LSET', key, -2, last[2] + number)
+      redis.call('LSET', key, -1, last[3] + number)
+    else
+      redis.call('LSET', key, -1, text(counts_until))
+      redis.call('RPUSH', key, number, last[3] + number)
+    end
+    redis.call('PEXPIRE', key, text(counts_until - now))
+  end
+
+  -- How many more of a lane may start now; and when more may, if its rate is what keeps them.
+  function lanes.room(lane)
+    local room = rooms[lane]
+    if not room then
+      local limit = limit_of(lane)
+      if not limit then
+        return math.huge
+      end
+      room = { limit = limit, left = math.huge, started = 0 }
+      if limit[1] > 0 then
+        room.left = limit[1] - tonumber(redis.call('HGET', busy, lane) or 0)
+      end
+      if limit[2] > 0 and room.left > 0 then
+        local left, next_at = rate_room(lane, limit)
+        if left < room.left then
+          room.left, room.next_at = left, next_at
+        end
+      end
+      rooms[lane] = room
+    end
+    return math.max(0, room.left - room.started), room.next_at
+  end
+
+  -- One of a limited lane, whose room was asked for, starts.
+  function lanes.start(lane)
+    rooms[lane].started = rooms[lane].started + 1
+  end
+
+  -- Write down what was started.
+  function lanes.save()
+    for lane, room in pairs(rooms) do
+      if room.started > 0 then
+        redis.call('HINCRBY', busy, lane, room.started)
+        if room.limit[2] > 0 then
+          charge_rate(lane, room.limit, room.started)
+        end
+      end
+    end
+    rooms = {}
+  end
+
+  -- Look at a lane again at that time; wake one idle worker if nobody would be there earlier.
+  local function look_again(lane, at)
+    local first = redis.call('ZRANGE', wakes, 0, 0, 'WITHSCORES')[2]
+    redis.call('ZADD', wakes, at, lane)
+    if not first or tonumber(first) > at then
+      lines.ticket()
+    end
+  end
+
+  -- Hold a job back until its lane has room.
+  function lanes.hold(lane, id, flow)
+    local order = redis.call('HGET', job .. id, 'order')
+    if not order then
+      order = redis.call('HINCRBY', counts, 'order', 1)
+      redis.call('HSET', job .. id, 'order', order)
+    end
+    redis.call('ZADD', prefix .. 'held:' .. lane, flow[1] * BY_LEVEL + order, id)
+    redis.call('HINCRBY', held, lane, 1)
+    local room, next_at = lanes.room(lane)
+    if room < 1 and next_at and not redis.call('ZSCORE', wakes, lane) then
+      look_again(lane, next_at)
+    end
+  end
+
+  local function count_held(lane, change)
+    if redis.call('HINCRBY', held, lane, change) <= 0 then
+      redis.call('HDEL', held, lane)
+    end
+  end
+
+  -- Let as many go back to the head of their lines as the lane has room for; how many it looked at.
+  function lanes.wake(lane, most)
+    redis.call('ZREM', wakes, lane)
+    local there = tonumber(redis.call('HGET', held, lane) or 0)
+    if there == 0 then
+      return 0
+    end
+    local room, next_at = lanes.room(lane)
+    local number = math.min(there, room, most)
+    if number > 0 then
+      local ids = redis.call('ZPOPMIN', prefix .. 'held:' .. lane, text(number))
+      count_held(lane, -(#ids / 2))
+      for i = #ids - 1, 1, -2 do
+        local key = job .. ids[i]
+        local found = redis.call('HMGET', key, 'state', 'flow', 'flow1')
+        if found[1] == 'queued' then
+          lines.push_head(ids[i], flow_of(key, found[2], found[3]))
+        end
+      end
+      lines.ticket()
+    end
+    if there > number then
+      if number == most then
+        look_again(lane, now)
+      elseif next_at then
+        look_again(lane, next_at)
+      end
+    end
+    return number
+  end
+
+  -- Wake the lanes whose time has come.
+  function lanes.wake_due()
+    local left = MOVED_AT_MOST
+    for _, lane in ipairs(redis.call('ZRANGEBYSCORE', wakes, '-inf', now, 'LIMIT', 0, 100)) do
+      if left > 0 then
+        left = left - lanes.wake(lane, left)
+      end
+    end
+  end
+
+  -- When the next lane is to be looked at, or nil.
+  function lanes.next_look()
+    local first = redis.call('ZRANGE', wakes, 0, 0, 'WITHSCORES')[2]
+    return first and tonumber(first)
+  end
+
+  -- Take a waiting job out of whatever lane holds it back; whether one did. The others of its lanes
+  -- may have counted on it.
+  function lanes.remove(id, name, flow)
+    local was_held = false
+    for _, lane in ipairs(all_of(name, flow)) do
+      if redis.call('HEXISTS', held, lane) == 1 then
+        if redis.call('ZREM', prefix .. 'held:' .. lane, id) == 1 then
+          count_held(lane, -1)
+          was_held = true
+        end
+        look_again(lane, now)
+      end
+    end
+    return was_held
+  end
+
+  -- Jobs run no longer: there is room again for others of their lanes. released: numbers by lane.
+  function lanes.release(released)
+    for lane, number in pairs(released) do
+      if redis.call('HINCRBY', busy, lane, -number) <= 0 then
+        redis.call('HDEL', busy, lane)
+      end
+      if lane == 'q' then
+        lines.ticket()
+      elseif redis.call('HEXISTS', held, lane) == 1 then
+        lanes.wake(lane, MOVED_AT_MOST)
+      end
+    end
+  end
+
+  -- The lanes of a job with that of the queue, where limited, to be counted in a table.
+  function lanes.count(numbers, name, flow)
+    for _, lane in ipairs(lanes.of(name, flow)) do
+      numbers[lane] = (numbers[lane] or 0) + 1
+    end
+    if limit_of('q') then
+      numbers.q = (numbers.q or 0) + 1
+    end
+  end
+
+  lanes.look_again = look_again
+  return lanes
+end
