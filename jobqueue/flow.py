@@ -88,7 +88,8 @@ class RateKind(StrEnum):
     """One every ``per_ms / count``, and after a quiet time up to ``burst`` at once."""
 
 
-class Rate(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Rate:
     """How many jobs may start in a time. A start counts, whatever becomes of the job.
 
     Attributes:
