@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 from weakref import WeakValueDictionary
 
 from jobqueue.errors import StorageError
-from jobqueue.states import CancelResult, JobState, TtlResult
+from jobqueue.flow import Control, Limit, LimitInfo, LimitScope, Schedules, StoredSchedule
+from jobqueue.states import CancelResult, JobState, RescheduleResult, TtlResult
 from jobqueue.storage.base import (
     Claim,
     ClaimRequest,
@@ -26,6 +27,7 @@ from jobqueue.storage.base import (
     Subscription,
 )
 from jobqueue.storage.clock import Clock, system_clock
+from jobqueue.storage.memory import leasing, producing, reading, upkeep
 from jobqueue.storage.memory.bus import MemorySubscription, Waiter
 from jobqueue.storage.memory.queue import MemoryQueue
 
@@ -90,7 +92,7 @@ class MemoryStorage(Storage):
         await asyncio.sleep(0)
         with self._space.lock:
             place = self._use(queue)
-            answer = place.enqueue(jobs, self._clock())
+            answer = producing.enqueue(place, jobs, self._clock())
             place.bus.flush()
             return answer
 
@@ -104,8 +106,8 @@ class MemoryStorage(Storage):
             while True:
                 with self._space.lock:
                     now = self._clock()
-                    claims = place.claim(request, now)
-                    due_in_ms = place.promote(now, 0)
+                    claims = leasing.claim(place, request, now)
+                    due_in_ms = place.next_ms(now)
                     place.bus.flush()
                 seconds = give_up_at - time.monotonic()
                 if claims or seconds <= 0 or waiter.unblocked:
@@ -129,7 +131,7 @@ class MemoryStorage(Storage):
     ) -> list[bool]:
         with self._space.lock:
             place = self._use(queue)
-            answer = place.finish(worker, settlements, self._clock())
+            answer = leasing.finish(place, worker, settlements, self._clock())
             place.bus.flush()
             return answer
 
@@ -137,55 +139,112 @@ class MemoryStorage(Storage):
         self, queue: str, worker: str, held: Sequence[Held], lease_ms: int
     ) -> HeartbeatAnswer:
         with self._space.lock:
-            return self._use(queue).heartbeat(worker, held, lease_ms, self._clock())
+            return leasing.heartbeat(self._use(queue), worker, held, lease_ms, self._clock())
 
     async def recover(
         self, queue: str, reaper: str, limit: int, lease_ms: int, token: str
     ) -> list[Claim]:
         with self._space.lock:
             place = self._use(queue)
-            claims = place.recover(reaper, limit, lease_ms, token, self._clock())
+            claims = leasing.recover(place, reaper, limit, lease_ms, token, self._clock())
             place.bus.flush()
             return claims
 
     async def promote(self, queue: str, limit: int) -> int | None:
         with self._space.lock:
-            return self._use(queue).promote(self._clock(), limit)
+            place = self._use(queue)
+            answer = upkeep.promote(place, limit, self._clock())
+            place.bus.flush()
+            return answer
 
     async def prune(self, queue: str, limit: int) -> int:
         with self._space.lock:
-            return self._use(queue).prune(self._clock(), limit)
+            return upkeep.prune(self._use(queue), limit, self._clock())
 
     async def cancel(
         self, queue: str, ids: Sequence[str], ttl_ms: int, value: bytes, request: str
     ) -> list[CancelResult]:
         with self._space.lock:
             place = self._use(queue)
-            answer = place.cancel(ids, ttl_ms, value, request, self._clock())
+            answer = producing.cancel(place, ids, ttl_ms, value, request, self._clock())
             place.bus.flush()
             return answer
 
     async def get(self, queue: str, ids: Sequence[str]) -> list[StoredJob | None]:
         with self._space.lock:
-            return self._use(queue).get(ids, self._clock())
+            return reading.get(self._use(queue), ids, self._clock())
 
     async def results(
         self, queue: str, ids: Sequence[str], reply_to: str | None = None
     ) -> list[StoredResult | None]:
         with self._space.lock:
-            return self._use(queue).results(ids, reply_to, self._clock())
+            return reading.results(self._use(queue), ids, reply_to, self._clock())
 
     async def set_result_ttl(self, queue: str, ids: Sequence[str], ttl_ms: int) -> list[TtlResult]:
         with self._space.lock:
-            return self._use(queue).set_result_ttl(ids, ttl_ms, self._clock())
+            return upkeep.set_result_ttl(self._use(queue), ids, ttl_ms, self._clock())
 
     async def counts(self, queue: str) -> dict[JobState, int]:
         with self._space.lock:
-            return self._use(queue).counts(self._clock())
+            return reading.counts(self._use(queue), self._clock())
+
+    async def reschedule(
+        self, queue: str, ids: Sequence[str], due_ms: int
+    ) -> list[RescheduleResult]:
+        with self._space.lock:
+            return producing.reschedule(self._use(queue), ids, due_ms, self._clock())
+
+    async def delayed(
+        self, queue: str, limit: int, after: tuple[int, str] | None = None
+    ) -> list[StoredJob]:
+        with self._space.lock:
+            return reading.delayed(self._use(queue), limit, after, self._clock())
+
+    async def control(self, queue: str, changes: Mapping[str, int] | None = None) -> Control:
+        with self._space.lock:
+            return upkeep.control(self._use(queue), changes)
+
+    async def set_limit(self, queue: str, scope: LimitScope, limit: Limit | None) -> None:
+        with self._space.lock:
+            upkeep.set_limit(self._use(queue), scope, limit, self._clock())
+
+    async def limits(self, queue: str) -> list[LimitInfo]:
+        with self._space.lock:
+            return self._use(queue).limits.infos()
+
+    async def clear(self, queue: str, limit: int, ttl_ms: int, value: bytes) -> int:
+        with self._space.lock:
+            place = self._use(queue)
+            cleared = producing.clear(place, limit, ttl_ms, value, self._clock())
+            place.bus.flush()
+            return cleared
+
+    async def obliterate(self, queue: str, limit: int) -> int:
+        with self._space.lock:
+            return upkeep.obliterate(self._use(queue), limit, self._clock())
+
+    async def schedules(
+        self, queue: str, ids: Sequence[str] | None = None, *, due: int = 0
+    ) -> Schedules:
+        with self._space.lock:
+            return self._use(queue).schedules.find(ids, due, self._clock())
+
+    async def put_schedule(
+        self, queue: str, schedule: StoredSchedule, jobs: Sequence[NewJob] = ()
+    ) -> bool:
+        with self._space.lock:
+            place = self._use(queue)
+            stored = producing.put_schedule(place, schedule, jobs, self._clock())
+            place.bus.flush()
+            return stored
+
+    async def delete_schedule(self, queue: str, id: str) -> bool:
+        with self._space.lock:
+            return self._use(queue).schedules.delete(id)
 
     async def leave(self, queue: str, worker: str) -> None:
         with self._space.lock:
-            self._use(queue).leave(worker)
+            leasing.leave(self._use(queue), worker)
 
     async def listen(self, queue: str, topic: str, sink: Sink) -> Subscription:
         with self._space.lock:
