@@ -13,6 +13,7 @@ from jobqueue.states import (
     EnqueueStatus,
     EventType,
     JobState,
+    RescheduleResult,
     TtlResult,
 )
 
@@ -28,8 +29,9 @@ WORDS: dict[type[StrEnum], set[str]] = {
         "stalled",
         "released",
     },
-    EnqueueStatus: {"queued", "duplicate", "completed"},
+    EnqueueStatus: {"queued", "duplicate", "completed", "replaced"},
     CancelResult: {"cancelled", "not_found", "running", "finished"},
+    RescheduleResult: {"updated", "not_found", "queued", "running", "finished"},
     TtlResult: {"updated", "not_found", "not_finished"},
 }
 

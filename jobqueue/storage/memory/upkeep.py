@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
+from typing import Final
 
 from jobqueue.flow import OPEN, Control, Limit, LimitScope
 from jobqueue.states import TERMINAL, JobState, TtlResult
 from jobqueue.storage.memory.limits import Limits
 from jobqueue.storage.memory.queue import MemoryQueue
 from jobqueue.storage.memory.schedules import ScheduleBook
+
+_FLAGS: Final = {"paused": bool, "draining": bool}
 
 
 def promote(queue: MemoryQueue, limit: int, now: int) -> int | None:
@@ -41,13 +45,8 @@ def set_result_ttl(
 
 def control(queue: MemoryQueue, changes: Mapping[str, int] | None) -> Control:
     if changes:
-        old = queue.control
-        queue.control = Control(
-            paused=bool(changes.get("paused", old.paused)),
-            draining=bool(changes.get("draining", old.draining)),
-            max_waiting=changes.get("max_waiting", old.max_waiting),
-            low_every=changes.get("low_every", old.low_every),
-        )
+        kept = {name: _FLAGS.get(name, int)(value) for name, value in changes.items()}
+        queue.control = replace(queue.control, **kept)
         queue.bus.wake_all()
     return queue.control
 
