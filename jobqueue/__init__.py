@@ -21,6 +21,7 @@ from jobqueue.errors import (
     JobQueueError,
     LeaseLost,
     QueueFull,
+    ScheduleNotFound,
     SerializationError,
     ServerNotTrusted,
     StorageError,
@@ -37,6 +38,7 @@ from jobqueue.producer import Producer
 from jobqueue.queue import Queue
 from jobqueue.receipt import JobSpec, Receipt
 from jobqueue.retry import Exponential, Fixed, Immediate, Linear
+from jobqueue.schedules import Cron, Every, Misfire, Overlap, ScheduleInfo
 from jobqueue.serde import JsonSerde, MsgpackSerde, Serde
 from jobqueue.states import CancelResult, EnqueueStatus, EventType, JobState, TtlResult
 from jobqueue.storage.base import Storage
@@ -55,9 +57,11 @@ __all__ = [
     "CancelResult",
     "ConfigurationError",
     "Consumer",
+    "Cron",
     "EnqueueStatus",
     "Event",
     "EventType",
+    "Every",
     "Execution",
     "Exponential",
     "Fixed",
@@ -80,7 +84,9 @@ __all__ = [
     "LeaseLost",
     "Linear",
     "MemoryStorage",
+    "Misfire",
     "MsgpackSerde",
+    "Overlap",
     "Producer",
     "Queue",
     "QueueFull",
@@ -90,6 +96,8 @@ __all__ = [
     "RedisStorage",
     "Retry",
     "SQLiteStorage",
+    "ScheduleInfo",
+    "ScheduleNotFound",
     "Serde",
     "SerializationError",
     "ServerNotTrusted",

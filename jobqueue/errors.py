@@ -91,6 +91,22 @@ class JobNotFound(JobQueueError):
         return f"job {self.id!r} is not known: never enqueued, or its result_ttl is over"
 
 
+class ScheduleNotFound(JobQueueError):
+    """No schedule has this id."""
+
+    code = "schedule_not_found"
+
+    def __init__(self, id: str) -> None:
+        super().__init__(id)
+        self.id = id
+
+    def __str__(self) -> str:
+        return (
+            f"schedule {self.id!r} is not known: never stored, or deleted; one that is declared in "
+            "code is stored when a worker starts"
+        )
+
+
 class JobFailed(JobQueueError):
     """The job ended ``failed``.
 

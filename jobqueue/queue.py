@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, ParamSpec, TypeVar, Unpack, overload
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, Final, ParamSpec, TypeVar, Unpack, cast, overload
 
 from jobqueue.events import EventStream
 from jobqueue.hooks import ExecutionHook, Hook, Hooks
@@ -15,6 +17,7 @@ from jobqueue.producer import Producer
 from jobqueue.receipt import CallOptions, JobSpec, Receipt
 from jobqueue.registry import JobFunction, Registry, make_handler
 from jobqueue.retry import Backoff, ErrorTypes
+from jobqueue.schedules import Cron, Every, PolicyOptions, QueueSchedules
 from jobqueue.serde import Serde, SerdeSet
 from jobqueue.states import CancelResult, TtlResult
 from jobqueue.storage.base import Storage
@@ -28,6 +31,8 @@ R = TypeVar("R")
 F = TypeVar("F", bound=JobFunction)
 H = TypeVar("H", bound=Hook)
 X = TypeVar("X", bound=ExecutionHook)
+
+NO_KWARGS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class JobDecorator:
@@ -64,6 +69,43 @@ class JobDecorator:
                 retry_on=self._retry_on,
             ),
         )
+        return job_type
+
+
+class ScheduleDecorator:
+    """What ``@queue.cron(...)`` and ``@queue.every(...)`` return: declares a schedule of a job
+    type, and makes one of a plain function."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        id: str | None,
+        timing: Cron | Every,
+        arguments: tuple[Sequence[Any], Mapping[str, Any]],
+        options: PolicyOptions,
+    ) -> None:
+        self._queue = queue
+        self._id = id
+        self._timing = timing
+        self._arguments = arguments
+        self._options = options
+
+    @overload
+    def __call__(self, function: JobType[P, R]) -> JobType[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, Awaitable[R]]) -> JobType[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R]) -> JobType[P, R]: ...
+    def __call__(self, function: Callable[..., Any]) -> JobType[..., Any]:
+        job_type: JobType[..., Any] = (
+            cast("JobType[..., Any]", function)
+            if isinstance(function, JobType)
+            else self._queue.job()(function)
+        )
+        args, kwargs = self._arguments
+        job = job_type.spec(*args, **kwargs)
+        id = self._id or job_type.name
+        self._queue.schedules.declare(id, self._timing, job, **self._options)
         return job_type
 
 
@@ -135,6 +177,7 @@ class Queue:
         self.producer = Producer(
             storage, name, serde=serde, registry=self.registry, hooks=self.hooks
         )
+        self.schedules: Final = QueueSchedules(self.producer)
         self.sync_client = SyncClient(lambda: self.storage, self._producer_on)
 
     @property
@@ -234,6 +277,60 @@ class Queue:
             return function
 
         return register
+
+    def cron(
+        self,
+        expression: str,
+        *,
+        tz: str = "UTC",
+        id: str | None = None,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] = NO_KWARGS,
+        **options: Unpack[PolicyOptions],
+    ) -> ScheduleDecorator:
+        """Have a job type called at times of the day: ``@queue.cron("30 2 * * *")``.
+
+        Stands above ``@queue.job(...)``, or makes a job type of a plain function. Each worker of
+        the queue that starts sees to it that the schedule is stored; see
+        :meth:`QueueSchedules.declare`.
+
+        Args:
+            expression: Minute, hour, day of the month, month, day of the week; see
+                :class:`~jobqueue.Cron`, also for what happens when clocks are set.
+            tz: Time zone of the expression, such as ``"Europe/Rome"``.
+            id: Of the schedule. Default: the job type's name.
+            args, kwargs: For each call.
+            options: What becomes of instants that nobody fired in time, or before the last job has
+                ended; see :class:`~jobqueue.schedules.record.Policy`.
+
+        Raises:
+            TypeError: A value of the wrong type, or arguments that do not fit the function.
+            ValueError: A value that cannot be used; the message says why.
+        """
+        return ScheduleDecorator(self, id, Cron(expression, tz=tz), (args, kwargs), options)
+
+    def every(
+        self,
+        period: Seconds,
+        *,
+        start: datetime | None = None,
+        id: str | None = None,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] = NO_KWARGS,
+        **options: Unpack[PolicyOptions],
+    ) -> ScheduleDecorator:
+        """Have a job type called at intervals: ``@queue.every(30)``; otherwise like :meth:`cron`.
+
+        Args:
+            period: Seconds or ``timedelta``.
+            start: The first instant, an aware datetime. Default: the multiples of the period since
+                1970-01-01 in UTC.
+            id, args, kwargs, options: As in :meth:`cron`.
+
+        Raises:
+            TypeError, ValueError: As :meth:`cron`.
+        """
+        return ScheduleDecorator(self, id, Every(period, start=start), (args, kwargs), options)
 
     def on(self, event: str) -> Callable[[H], H]:
         """Register a hook: ``@queue.on("failed")``; called in the process where it happened.

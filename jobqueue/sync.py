@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar, Unpack
 
 from jobqueue.job import JobInfo
 from jobqueue.producer import Producer
@@ -12,6 +12,7 @@ from jobqueue.receipt import CallOptions, JobSpec
 from jobqueue.states import CancelResult, TtlResult
 from jobqueue.storage.base import Storage
 from jobqueue.syncclient import SyncEventStream, SyncReceipt
+from jobqueue.syncschedules import SyncSchedules
 from jobqueue.values import Seconds
 
 P = ParamSpec("P")
@@ -41,8 +42,9 @@ class SyncQueue:
 
     Attributes:
         queue: The queue itself, for a worker.
-        job, handler, on, after_execution: The decorators of that queue. Call and enqueue job types
-            with ``f.call_sync(...)`` and ``f.enqueue_sync(...)``.
+        job, handler, on, after_execution, cron, every: The decorators of that queue. Call and
+            enqueue job types with ``f.call_sync(...)`` and ``f.enqueue_sync(...)``.
+        schedules: Its schedules.
 
     Raises:
         RuntimeError: From every call: an event loop runs in this thread, and would be blocked.
@@ -56,7 +58,10 @@ class SyncQueue:
         self.handler = self.queue.handler
         self.on = self.queue.on
         self.after_execution = self.queue.after_execution
+        self.cron = self.queue.cron
+        self.every = self.queue.every
         self._client = self.queue.sync_client
+        self.schedules: Final = SyncSchedules(self._client)
 
     @property
     def name(self) -> str:

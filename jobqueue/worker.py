@@ -15,6 +15,7 @@ from jobqueue.errors import ConfigurationError, StorageUnavailable
 from jobqueue.health import Health, HealthState
 from jobqueue.ids import new_worker_id
 from jobqueue.maintenance import Promoter, Pruner, Reaper
+from jobqueue.schedules import Scheduler
 from jobqueue.undisturbed import undisturbed
 from jobqueue.values import check_count
 
@@ -121,6 +122,7 @@ class Worker:
             if not queue.producer.enter_loop():
                 stack.push_async_callback(queue.close)
         for queue in self.queues:
+            await queue.schedules.upsert_declared()
             await _start_maintenance(queue, stack)
         self._consumers = [
             _consumer(queue, worker_id, self._concurrency)
@@ -202,6 +204,10 @@ async def _start_maintenance(queue: Queue, stack: AsyncExitStack) -> None:
         return
     reaper = Reaper(queue.storage, queue.name, registry=queue.registry, hooks=queue.hooks)
     await stack.enter_async_context(reaper)
-    for service in (Promoter(queue.storage, queue.name), Pruner(queue.storage, queue.name)):
+    for service in (
+        Promoter(queue.storage, queue.name),
+        Pruner(queue.storage, queue.name),
+        Scheduler(queue.storage, queue.name, queue.options.result_ttl_ms),
+    ):
         service.start()
         stack.push_async_callback(service.stop)

@@ -30,7 +30,8 @@ LAYERS: Final[tuple[frozenset[str], ...]] = (
     ),
     frozenset({"serde", "storage"}),
     frozenset({"consumer", "events", "maintenance", "producer", "receipt", "replies", "views"}),
-    frozenset({"background", "jobtype", "queue", "sync", "syncclient", "worker"}),
+    frozenset({"schedules"}),
+    frozenset({"background", "jobtype", "queue", "sync", "syncclient", "syncschedules", "worker"}),
     frozenset({"cli", "__main__"}),
 )
 LEVELS: Final = {part: level for level, layer in enumerate(LAYERS) for part in layer}
