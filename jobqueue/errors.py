@@ -5,8 +5,9 @@ Each error keeps its constructor arguments as ``args``, so all of them pickle.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +20,8 @@ class JobError:
         traceback: The traceback as text, or ``""``.
         attempts: Attempts that were charged.
         reason: Machine-readable cause: ``"exception"``, ``"timeout"``, ``"worker_lost"``,
-            ``"no_handler"``, ``"undecodable"``, ``"unserialisable"`` or ``"cancelled"``.
+            ``"no_handler"``, ``"undecodable"``, ``"unserialisable"``, ``"cancelled"`` or
+            ``"expired"``.
     """
 
     type: str
@@ -180,15 +182,81 @@ class LeaseLost(JobQueueError):
         return f"the lease of job {self.id!r} was lost: it ran out, or the job was taken over"
 
 
-class QueueFull(JobQueueError):
-    """The queue has reached its limit of waiting jobs."""
+class NotAccepted(JobQueueError):
+    """The queue accepts no new jobs now. Nothing is stored, but for :attr:`receipts`.
+
+    Attributes:
+        queue: The queue's name.
+        receipts: Of ``enqueue_many``: a receipt for each job in order, ``None`` for one that was
+            not accepted. They are not pickled.
+    """
+
+    code = "not_accepted"
+    receipts: Sequence[Any] = ()
+
+    def __init__(self, queue: str, *args: Any) -> None:
+        super().__init__(queue, *args)
+        self.queue = queue
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {name: value for name, value in vars(self).items() if name != "receipts"}
+        return type(self), self.args, state
+
+
+class QueueFull(NotAccepted):
+    """The queue has reached its limit of waiting jobs.
+
+    Attributes:
+        limit: Jobs that may wait.
+        retry_after: Seconds after which to try again: about one, with jitter, so that not all
+            producers come back at once.
+    """
 
     code = "queue_full"
 
-    def __init__(self, queue: str, limit: int) -> None:
-        super().__init__(queue, limit)
-        self.queue = queue
+    def __init__(self, queue: str, limit: int, retry_after: float = 1.0) -> None:
+        super().__init__(queue, limit, retry_after)
         self.limit = limit
+        self.retry_after = retry_after
 
     def __str__(self) -> str:
-        return f"queue {self.queue!r} holds its limit of {self.limit} waiting jobs; try again later"
+        return (
+            f"queue {self.queue!r} holds its limit of {self.limit} waiting jobs; "
+            f"try again in {self.retry_after:.1f} s"
+        )
+
+
+class QueueDraining(NotAccepted):
+    """The queue is being drained: what is there is finished, nothing new is accepted."""
+
+    code = "queue_draining"
+
+    def __str__(self) -> str:
+        return f"queue {self.queue!r} is draining and accepts no new jobs until queue.resume()"
+
+
+class DrainTimeout(JobQueueError, TimeoutError):
+    """The caller of ``drain`` stopped waiting. The queue goes on draining.
+
+    Attributes:
+        queue: The queue's name.
+        wait: Seconds that were waited.
+        remaining: Jobs that wait or run still.
+        paused: The queue is paused, so that nothing starts.
+    """
+
+    code = "drain_timeout"
+
+    def __init__(self, queue: str, wait: float, remaining: int, paused: bool = False) -> None:
+        super().__init__(queue, wait, remaining, paused)
+        self.queue = queue
+        self.wait = wait
+        self.remaining = remaining
+        self.paused = paused
+
+    def __str__(self) -> str:
+        why = "; it is paused too, so that nothing starts: queue.resume()" if self.paused else ""
+        return (
+            f"queue {self.queue!r} still holds {self.remaining} jobs after {self.wait:g} s of "
+            f"draining{why}"
+        )

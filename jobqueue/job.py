@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from jobqueue.errors import JobError
+from jobqueue.flow import Priority
 from jobqueue.states import EventType, JobState
 
 
@@ -107,6 +108,12 @@ class JobInfo:
         cancel_requested: A stop of the running job has been requested.
         result: What the handler returned, once completed.
         error: Why it failed or was cancelled, or the last failure of a retrying job.
+        priority: Its level.
+        group: Its group, or ``None``.
+        start_by: When it expires unless it has started by then (UTC), or ``None``.
+        unique_key: What it has in common with those that it keeps away, or ``None``.
+        limit: Name of the limit by key under which it falls, or ``None``.
+        limit_key: Its key there, or ``None``.
     """
 
     id: str
@@ -126,6 +133,12 @@ class JobInfo:
     cancel_requested: bool = False
     result: Any = None
     error: JobError | None = None
+    priority: Priority = Priority.NORMAL
+    group: str | None = None
+    start_by: datetime | None = None
+    unique_key: str | None = None
+    limit: str | None = None
+    limit_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

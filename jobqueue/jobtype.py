@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, Unpack, cast
 
+from jobqueue.errors import SerializationError
 from jobqueue.job import Job
-from jobqueue.options import NO_OPTIONS, JobOptions
+from jobqueue.options import NO_OPTIONS, CallOptions, JobOptions, call_options
 from jobqueue.producer import Producer
-from jobqueue.receipt import CallOptions, JobSpec, Receipt
+from jobqueue.receipt import JobSpec, Receipt
 
 if TYPE_CHECKING:
     from jobqueue.queue import Queue
@@ -60,7 +62,7 @@ class JobType(Generic[P, R]):
             TypeError: A value of the wrong type; the message names the option.
             ValueError: A value out of range; the message names the option.
         """
-        merged = self._options.override(JobOptions(**options))
+        merged = self._options.override(call_options(**options))
         return JobType(self.queue, self._function, self.name, merged)
 
     def spec(self, /, *args: P.args, **kwargs: P.kwargs) -> JobSpec[R]:
@@ -77,6 +79,7 @@ class JobType(Generic[P, R]):
         Raises:
             TypeError: The arguments do not fit the function; nothing is stored.
             SerializationError: An argument cannot be serialised; nothing is stored.
+            QueueFull, QueueDraining: The queue accepts nothing new; nothing is stored.
             StorageUnavailable: It may or may not be stored.
         """
         return await self.queue.producer.enqueue_spec(self.spec(*args, **kwargs))
@@ -87,8 +90,10 @@ class JobType(Generic[P, R]):
         Raises:
             JobFailed: It failed for good.
             JobCancelled: It was cancelled.
+            JobExpired: It was not started in time.
             WaitTimeout: No result in time; the job goes on.
-            TypeError, SerializationError, StorageUnavailable: As :meth:`enqueue`.
+            TypeError, SerializationError, QueueFull, QueueDraining, StorageUnavailable: As
+                :meth:`enqueue`.
         """
         return await self.queue.producer.call_spec(self.spec(*args, **kwargs))
 
@@ -113,6 +118,28 @@ class JobType(Generic[P, R]):
         spec = self.spec(*args, **kwargs)
         return self.queue.sync_client.call(f"{self.name}.call", Producer.call_spec, spec)
 
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """The arguments that need not be given, with their values, as far as those could be."""
+        found: dict[str, Any] = {}
+        for name, value in self._signature.defaults.items():
+            with contextlib.suppress(SerializationError):
+                self.queue.serdes.dumps(value, name)
+                found[name] = value
+        return found
+
+    def check_arguments(self, options: JobOptions) -> None:
+        """See whether the arguments that options name are there.
+
+        Raises:
+            ValueError: One is not; the message names it.
+        """
+        for name in sorted(options.arguments - self._signature.names):
+            known = ", ".join(sorted(self._signature.names)) or "none"
+            raise ValueError(
+                f"an option of job type {self.name!r} names the argument {name!r}; it has: {known}"
+            )
+
     def handle(self, job: Job) -> Any:
         """Make the call that a job describes."""
         return self._signature.call(self._function, job.payload)
@@ -124,10 +151,15 @@ class _Signature:
     def __init__(self, function: Callable[..., Any]) -> None:
         self._signature = inspect.signature(function)
         parameters = self._signature.parameters.values()
-        self._names = frozenset(parameter.name for parameter in parameters)
+        self.names: Final = frozenset(parameter.name for parameter in parameters)
         self._positional = tuple(
             parameter.name for parameter in parameters if parameter.kind is _POSITIONAL
         )
+        self.defaults: Final = {
+            parameter.name: parameter.default
+            for parameter in parameters
+            if parameter.default is not inspect.Parameter.empty
+        }
         self._required = frozenset(
             parameter.name
             for parameter in parameters
@@ -136,13 +168,13 @@ class _Signature:
         self._is_plain = all(parameter.kind in (_POSITIONAL, _KEYWORD) for parameter in parameters)
 
     def to_payload(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        if self._is_plain and len(args) == len(self._positional) == len(self._names) and not kwargs:
+        if self._is_plain and len(args) == len(self._positional) == len(self.names) and not kwargs:
             return dict(zip(self._positional, args, strict=True))
         if self._is_plain and len(args) <= len(self._positional):
             payload: dict[str, Any] = dict(zip(self._positional, args, strict=False))
             payload.update(kwargs)
             is_once = len(payload) == len(args) + len(kwargs)
-            if is_once and self._required <= payload.keys() <= self._names:
+            if is_once and self._required <= payload.keys() <= self.names:
                 return payload
         # Everything else, and the words for what does not fit.
         return dict(self._signature.bind(*args, **kwargs).arguments)
@@ -157,7 +189,7 @@ class _Signature:
         values = cast("dict[str, Any]", payload)
         if self._is_plain:
             return function(**values)
-        unknown = values.keys() - self._names
+        unknown = values.keys() - self.names
         if unknown:
             raise TypeError(f"unexpected arguments: {', '.join(sorted(map(str, unknown)))}")
         bound = inspect.BoundArguments(self._signature, OrderedDict(values))

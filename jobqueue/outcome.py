@@ -260,7 +260,8 @@ def decode_error(data: bytes) -> JobError:
         return JobError(type="Unknown", message="the stored error cannot be read")
 
 
+EXPIRED_REASON: Final = "expired"
 EXPIRED: Final = encode_error(
-    JobError(type="Expired", message="not started in time", reason="expired")
+    JobError(type="Expired", message="not started in time", reason=EXPIRED_REASON)
 )
 """The error of a job that was not started in time."""

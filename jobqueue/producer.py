@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
-from typing import Any, Final, TypeVar, Unpack
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Never, TypeVar, Unpack
 from weakref import WeakSet
 
+from jobqueue.abandoned import Abandoned
+from jobqueue.arguments import Arguments
 from jobqueue.batcher import Batcher, batches
-from jobqueue.errors import ConfigurationError, JobNotFound, SerializationError
+from jobqueue.conditions import with_conditions
+from jobqueue.errors import ConfigurationError, JobNotFound, SerializationError, WaitTimeout
 from jobqueue.events import EventStream
+from jobqueue.flow import Refusal
 from jobqueue.hooks import HookEvent, Hooks
 from jobqueue.ids import check_name, new_job_id, new_token
 from jobqueue.job import JobInfo
-from jobqueue.options import DEFAULT_WAIT, JobOptions, QueueOptions
+from jobqueue.options import DEFAULT_WAIT, CallOptions, JobOptions, QueueOptions, call_options
 from jobqueue.outcome import cancellation, encode_error
-from jobqueue.receipt import CallOptions, JobSpec, Receipt
+from jobqueue.receipt import JobSpec, Receipt
+from jobqueue.refusals import Refusals
 from jobqueue.registry import Registry
 from jobqueue.replies import Replies, Wait
 from jobqueue.serde import Serde, SerdeSet
 from jobqueue.spec import encode_spec
 from jobqueue.states import TERMINAL, CancelResult, EnqueueStatus, EventType, TtlResult
-from jobqueue.storage.base import MAX_BATCH, Enqueued, NewJob, Storage, StoredResult
+from jobqueue.storage.base import MAX_BATCH, Enqueued, NewJob, Storage, StoredJob, StoredResult
 from jobqueue.storage.url import storage_from
 from jobqueue.undisturbed import undisturbed
 from jobqueue.values import UNSET, Seconds, due_ms, to_ms
@@ -69,6 +74,11 @@ class Producer:
         self._lock_loop: asyncio.AbstractEventLoop | None = None
         self._streams: WeakSet[EventStream] = WeakSet()
 
+    @property
+    def options(self) -> QueueOptions:
+        """The queue's options."""
+        return self._registry.options
+
     # -- life cycle ------------------------------------------------------------------------------
 
     def enter_loop(self) -> bool:
@@ -97,7 +107,9 @@ class Producer:
         async with self._lock:
             if self._loop is None:
                 await self.storage.open()
+                self._refusals = Refusals(self.storage, self.queue)
                 self._replies = Replies(self.storage, self.queue)
+                self._abandoned = Abandoned(self.storage, self.queue, self._cancel)
                 in_flight = self.storage.in_flight
                 most = MAX_BATCH if in_flight == 1 else GROUP
                 self._batcher = Batcher[NewJob, Enqueued](self._send, _size_of, most, in_flight)
@@ -123,6 +135,7 @@ class Producer:
             if self._loop is None:
                 return
             await self._batcher.flushed()
+            await self._abandoned.close()
             await self._replies.close()
             for stream in list(self._streams):
                 await stream.aclose()
@@ -152,9 +165,10 @@ class Producer:
             TypeError: An option of the wrong type; nothing is stored.
             ValueError: An option out of range; nothing is stored.
             SerializationError: The payload cannot be serialised or is too large; nothing is stored.
+            QueueFull, QueueDraining: The queue accepts nothing new; nothing is stored.
             StorageUnavailable: It may or may not be stored. Enqueue again with the same ``id``.
         """
-        return await self.enqueue_spec(JobSpec(name, payload, JobOptions(**options)))
+        return await self.enqueue_spec(JobSpec(name, payload, call_options(**options)))
 
     async def enqueue_spec(self, spec: JobSpec[R]) -> Receipt[R]:
         """Like :meth:`enqueue`, for a job that has been put together before."""
@@ -167,7 +181,7 @@ class Producer:
         answer = await self._batcher.ask(job)
         if self._hooks.wanted(EventType.ENQUEUED):
             await self._tell_enqueued(job, answer)
-        return Receipt(self, job.id, answer)
+        return self._receipt(job, answer) or await self._refuse(answer)
 
     async def enqueue_many(self, specs: Iterable[JobSpec[R]]) -> list[Receipt[R]]:
         """Store many jobs; the receipts come in the same order. 500 jobs share a round trip.
@@ -175,6 +189,7 @@ class Producer:
         Raises:
             TypeError, ValueError, SerializationError: One of them is not as it must be; none is
                 stored.
+            QueueFull, QueueDraining: Some were not accepted. The error's ``receipts`` say which.
             StorageUnavailable: Some, all or none may be stored.
         """
         jobs = [self.new_job(spec) for spec in specs]
@@ -183,7 +198,25 @@ class Producer:
         if self._hooks.wanted(EventType.ENQUEUED):
             for job, answer in zip(jobs, answers, strict=True):
                 await self._tell_enqueued(job, answer)
-        return [Receipt(self, job.id, answer) for job, answer in zip(jobs, answers, strict=True)]
+        receipts = [self._receipt(job, answer) for job, answer in zip(jobs, answers, strict=True)]
+        accepted = [receipt for receipt in receipts if receipt is not None]
+        if len(accepted) < len(receipts):
+            await self._refuse(answers[receipts.index(None)], receipts)
+        return accepted
+
+    def _receipt(self, job: NewJob, answer: Enqueued) -> Receipt[Any] | None:
+        """The receipt, or ``None`` for a job that was not accepted."""
+        status = answer.status
+        if isinstance(status, Refusal):
+            return None
+        return Receipt(self, answer.other_id or job.id, status, answer.state, answer.value)
+
+    async def _refuse(
+        self, answer: Enqueued, receipts: Sequence[Receipt[Any] | None] = ()
+    ) -> Never:
+        error = await self._refusals.error(answer.status)
+        error.receipts = receipts
+        raise error
 
     async def enqueue_and_wait(
         self, name: str, payload: Any = None, **options: Unpack[CallOptions]
@@ -198,10 +231,13 @@ class Producer:
         Raises:
             JobFailed: It failed for good.
             JobCancelled: It was cancelled.
-            WaitTimeout: No result within ``wait``; the job goes on.
-            TypeError, ValueError, SerializationError, StorageUnavailable: As :meth:`enqueue`.
+            JobExpired: It was not started in time.
+            WaitTimeout: No result within ``wait``; the job goes on, unless it has not started and
+                ``drop_abandoned`` was given.
+            TypeError, ValueError, SerializationError, QueueFull, QueueDraining,
+            StorageUnavailable: As :meth:`enqueue`.
         """
-        return await self.call_spec(JobSpec(name, payload, JobOptions(**options)))
+        return await self.call_spec(JobSpec(name, payload, call_options(**options)))
 
     async def call_spec(self, spec: JobSpec[R]) -> R:
         """Like :meth:`enqueue_and_wait`, for a job that has been put together before."""
@@ -211,16 +247,26 @@ class Producer:
         if not self._replies.are_heard:
             await self._replies.subscribe()
         wait_option = spec.options.wait
+        seconds = DEFAULT_WAIT if wait_option is UNSET else wait_option
+        # A job of an id that somebody chose may be another caller's.
+        is_ours = not job.request
         with self._replies.waiting(job.id) as wait:
-            answer = await self._batcher.ask(job)
-            if self._hooks.wanted(EventType.ENQUEUED):
-                await self._tell_enqueued(job, answer)
-            if answer.state in TERMINAL and answer.status is not EnqueueStatus.QUEUED:
-                if answer.value is not None:
-                    return self.open_result(job.id, StoredResult(answer.state, answer.value))
-                return await self.result(job.id)
-            wait.stored = True
-            return await self._ending(wait, DEFAULT_WAIT if wait_option is UNSET else wait_option)
+            try:
+                answer = await self._batcher.ask(job)
+                if answer.status is EnqueueStatus.QUEUED:
+                    is_ours = wait.stored = True
+                    if self._hooks.wanted(EventType.ENQUEUED):
+                        await self._tell_enqueued(job, answer)
+                    return await self._ending(wait, seconds)
+            except (asyncio.CancelledError, WaitTimeout):
+                if is_ours and self._options_of(spec).drop_abandoned is True:
+                    self._abandoned.drop(job.id)
+                raise
+            receipt = self._receipt(job, answer) or await self._refuse(answer)
+            if answer.state not in TERMINAL and not answer.other_id:
+                wait.stored = True
+                return await self._ending(wait, seconds)
+        return await receipt.result(seconds)
 
     async def _send(self, jobs: list[NewJob]) -> list[Enqueued]:
         return await self.storage.enqueue(self.queue, jobs)
@@ -242,10 +288,13 @@ class Producer:
             await asyncio.gather(*under_way, return_exceptions=True)
         return answers
 
+    def _options_of(self, spec: JobSpec[Any]) -> JobOptions:
+        return self._registry.options_of(spec.name).override(spec.options)
+
     def new_job(self, spec: JobSpec[Any], reply_to: str | None = None) -> NewJob:
         """A job in the form in which it is stored; all its options are checked."""
         name = check_name(spec.name, "the job's name")
-        options = self._registry.options_of(name).override(spec.options)
+        options = self._options_of(spec)
         payload = self.serdes.dumps(spec.payload, f"the payload of {name!r}")
         limit = self._registry.options.max_payload
         if len(payload) > limit:
@@ -254,7 +303,7 @@ class Producer:
                 "store large data elsewhere and pass its address"
             )
         own_id = options.id is UNSET
-        return NewJob(
+        job = NewJob(
             id=new_job_id() if options.id is UNSET else options.id,
             name=name,
             spec=encode_spec(payload, self.serdes.default.name, options),
@@ -264,6 +313,22 @@ class Producer:
             request="" if own_id else new_token(),
             reply_to=reply_to,
         )
+        return job if options.is_plain else self._with_conditions(job, spec, options)
+
+    def _with_conditions(self, job: NewJob, spec: JobSpec[Any], options: JobOptions) -> NewJob:
+        if spec.options.limits is not UNSET:
+            raise TypeError(
+                "limits are declared for a job type, @queue.job(limits=...): a call gives limit=, "
+                "the name of one, and key="
+            )
+        defaults = self._registry.defaults_of(job.name)
+        what = f"an argument of {job.name!r}"
+
+        def dumps(value: Any) -> bytes:
+            return self.serdes.dumps(value, what)
+
+        arguments = Arguments(job.name, spec.payload, defaults, dumps)
+        return with_conditions(job, options, arguments, self._registry.options.result_ttl_ms)
 
     async def _tell_enqueued(self, job: NewJob, answer: Enqueued) -> None:
         if answer.status is EnqueueStatus.QUEUED:
@@ -284,6 +349,7 @@ class Producer:
             JobNotFound: No such id, or its time to live is over.
             JobFailed: It failed for good.
             JobCancelled: It was cancelled.
+            JobExpired: It was not started in time.
             WaitTimeout: There is none within ``wait``; the job goes on.
         """
         check_name(id, "id")
@@ -322,7 +388,11 @@ class Producer:
         check_name(id, "id")
         await self.open()
         (stored,) = await self.storage.get(self.queue, [id])
-        return None if stored is None else job_info(stored, self.queue, self.serdes, self._registry)
+        return None if stored is None else self.info_of(stored)
+
+    def info_of(self, stored: StoredJob) -> JobInfo:
+        """A stored job as users see it."""
+        return job_info(stored, self.queue, self.serdes, self._registry)
 
     async def cancel(self, id: str) -> CancelResult:
         """Cancel a job that waits; ask a running one to stop.
@@ -333,8 +403,11 @@ class Producer:
         """
         check_name(id, "id")
         await self.open()
+        return await self._cancel(id, "cancelled on request")
+
+    async def _cancel(self, id: str, why: str) -> CancelResult:
         ttl_ms = self._registry.options.result_ttl_ms
-        value = encode_error(cancellation("cancelled on request"))
+        value = encode_error(cancellation(why))
         (answer,) = await self.storage.cancel(self.queue, [id], ttl_ms, value, new_token())
         return answer
 

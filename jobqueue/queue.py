@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, Final, ParamSpec, TypeVar, Unpack, cast, overload
+from typing import Any, Final, ParamSpec, TypeVar, Unpack
 
+from jobqueue import admin
+from jobqueue.admin import Progress, QueueControl
+from jobqueue.decorators import JobDecorator, ScheduleDecorator
 from jobqueue.events import EventStream
 from jobqueue.hooks import ExecutionHook, Hook, Hooks
 from jobqueue.ids import check_name
 from jobqueue.job import JobInfo
-from jobqueue.jobtype import JobType
-from jobqueue.options import JobOptions, QueueOptions
+from jobqueue.limiting import QueueLimits
+from jobqueue.limits import Limit
+from jobqueue.options import CallOptions, QueueOptions, TypeOptions, type_options
 from jobqueue.producer import Producer
-from jobqueue.receipt import CallOptions, JobSpec, Receipt
+from jobqueue.receipt import JobSpec, Receipt
 from jobqueue.registry import JobFunction, Registry, make_handler
 from jobqueue.retry import Backoff, ErrorTypes
 from jobqueue.schedules import Cron, Every, PolicyOptions, QueueSchedules
 from jobqueue.serde import Serde, SerdeSet
-from jobqueue.states import CancelResult, TtlResult
+from jobqueue.states import CancelResult, RescheduleResult, TtlResult
 from jobqueue.storage.base import Storage
 from jobqueue.syncclient import SyncClient
 from jobqueue.undisturbed import undisturbed
@@ -33,80 +37,6 @@ H = TypeVar("H", bound=Hook)
 X = TypeVar("X", bound=ExecutionHook)
 
 NO_KWARGS: Final[Mapping[str, Any]] = MappingProxyType({})
-
-
-class JobDecorator:
-    """What ``@queue.job(...)`` returns: turns a function into a :class:`JobType`."""
-
-    def __init__(
-        self,
-        queue: Queue,
-        name: str | None,
-        options: JobOptions,
-        give_up_on: ErrorTypes,
-        retry_on: ErrorTypes,
-    ) -> None:
-        self._queue = queue
-        self._name = name
-        self._options = options
-        self._give_up_on = give_up_on
-        self._retry_on = retry_on
-
-    @overload
-    def __call__(self, function: Callable[P, Awaitable[R]]) -> JobType[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R]) -> JobType[P, R]: ...
-    def __call__(self, function: Callable[..., Any]) -> JobType[..., Any]:
-        name = self._name or function.__name__
-        job_type: JobType[..., Any] = JobType(self._queue, function, name)
-        self._queue.registry.add(
-            name,
-            make_handler(
-                job_type.handle,
-                self._options,
-                is_async=_is_async(function),
-                give_up_on=self._give_up_on,
-                retry_on=self._retry_on,
-            ),
-        )
-        return job_type
-
-
-class ScheduleDecorator:
-    """What ``@queue.cron(...)`` and ``@queue.every(...)`` return: declares a schedule of a job
-    type, and makes one of a plain function."""
-
-    def __init__(
-        self,
-        queue: Queue,
-        id: str | None,
-        timing: Cron | Every,
-        arguments: tuple[Sequence[Any], Mapping[str, Any]],
-        options: PolicyOptions,
-    ) -> None:
-        self._queue = queue
-        self._id = id
-        self._timing = timing
-        self._arguments = arguments
-        self._options = options
-
-    @overload
-    def __call__(self, function: JobType[P, R]) -> JobType[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, Awaitable[R]]) -> JobType[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R]) -> JobType[P, R]: ...
-    def __call__(self, function: Callable[..., Any]) -> JobType[..., Any]:
-        job_type: JobType[..., Any] = (
-            cast("JobType[..., Any]", function)
-            if isinstance(function, JobType)
-            else self._queue.job()(function)
-        )
-        args, kwargs = self._arguments
-        job = job_type.spec(*args, **kwargs)
-        id = self._id or job_type.name
-        self._queue.schedules.declare(id, self._timing, job, **self._options)
-        return job_type
 
 
 class Queue:
@@ -131,6 +61,11 @@ class Queue:
             new one for each worker.
         maintenance: Whether workers of this queue also recover, promote and prune. Default yes;
             safe in any number of workers.
+        limits: What holds for all jobs of the queue together, on all workers: a
+            :class:`~jobqueue.Limit` without ``by``. Default: no limit.
+
+    Attributes:
+        limits: The limits that are in force; see :class:`~jobqueue.limiting.QueueLimits`.
 
     Raises:
         ConfigurationError: The storage's URL cannot work; the message says what to do.
@@ -155,6 +90,7 @@ class Queue:
         max_result: int | Unset = UNSET,
         worker_id: str | None = None,
         maintenance: bool | Unset = UNSET,
+        limits: Limit | None = None,
     ) -> None:
         given: dict[str, Any] = {
             "concurrency": concurrency,
@@ -167,6 +103,7 @@ class Queue:
             "max_payload": max_payload,
             "max_result": max_result,
             "maintenance": maintenance,
+            "limits": limits,
         }
         self.options = QueueOptions(
             **{option: value for option, value in given.items() if value is not UNSET}
@@ -177,6 +114,7 @@ class Queue:
         self.producer = Producer(
             storage, name, serde=serde, registry=self.registry, hooks=self.hooks
         )
+        self.limits: Final = QueueLimits(self.producer)
         self.schedules: Final = QueueSchedules(self.producer)
         self.sync_client = SyncClient(lambda: self.storage, self._producer_on)
 
@@ -226,53 +164,47 @@ class Queue:
         self,
         name: str | None = None,
         *,
-        max_attempts: int | Unset = UNSET,
-        timeout: Seconds | Unset | None = UNSET,
-        retry: Backoff | Unset = UNSET,
-        result_ttl: Seconds | Unset = UNSET,
         give_up_on: ErrorTypes = (),
         retry_on: ErrorTypes = (),
+        **options: Unpack[TypeOptions],
     ) -> JobDecorator:
         """Register a function as a job type.
 
         Args:
             name: Under which its jobs are stored. Default: the function's name.
-            max_attempts: Attempts in total. Default: the queue's.
-            timeout: Seconds one attempt may run. Default: the queue's.
-            retry: Backoff policy, or any ``(attempt, error) -> seconds | None``. Default: the
-                queue's.
-            result_ttl: Seconds for which a finished job is kept. Default: the queue's.
             give_up_on: Errors that are never retried.
             retry_on: If given, only these are.
+            options: What holds for its jobs, in place of the queue's own: ``max_attempts``,
+                ``timeout``, ``retry`` (a policy, or any ``(attempt, error) -> seconds | None``),
+                ``result_ttl``, ``priority``, ``expires``, ``group_by``, ``unique``, ``throttle``,
+                ``debounce``, ``keep_last``, ``limits``, ``drop_abandoned``. See
+                :class:`~jobqueue.JobOptions`.
+
+        Raises:
+            TypeError: An option of the wrong type; the message names it.
+            ValueError: An option out of range, or one that names an argument which the function
+                does not have; the message names it.
         """
-        options = JobOptions(
-            max_attempts=max_attempts, timeout=timeout, retry=retry, result_ttl=result_ttl
-        )
-        return JobDecorator(self, name, options, give_up_on, retry_on)
+        return JobDecorator(self, name, type_options(**options), give_up_on, retry_on)
 
     def handler(
         self,
         name: str | None = None,
         *,
-        max_attempts: int | Unset = UNSET,
-        timeout: Seconds | Unset | None = UNSET,
-        retry: Backoff | Unset = UNSET,
-        result_ttl: Seconds | Unset = UNSET,
         give_up_on: ErrorTypes = (),
         retry_on: ErrorTypes = (),
+        **options: Unpack[TypeOptions],
     ) -> Callable[[F], F]:
         """Register a function of one :class:`~jobqueue.Job`, which may use ``job.payload``.
 
         Args:
             name: Which jobs it runs. Default: all that have no handler of their own.
-            max_attempts, timeout, retry, result_ttl, give_up_on, retry_on: As in :meth:`job`.
+            give_up_on, retry_on, options: As in :meth:`job`.
         """
-        options = JobOptions(
-            max_attempts=max_attempts, timeout=timeout, retry=retry, result_ttl=result_ttl
-        )
+        own = type_options(**options)
 
         def register(function: F) -> F:
-            handler = make_handler(function, options, give_up_on=give_up_on, retry_on=retry_on)
+            handler = make_handler(function, own, give_up_on=give_up_on, retry_on=retry_on)
             self.registry.add(name, handler)
             return function
 
@@ -394,6 +326,113 @@ class Queue:
         """Every worker's and producer's events from now on. See :meth:`Producer.events`."""
         return self.producer.events()
 
+    # -- jobs that wait for their time -----------------------------------------------------------
+
+    async def reschedule(self, id: str, at: datetime | Seconds) -> RescheduleResult:
+        """Give a job that waits for its time another one.
+
+        Args:
+            id: The job.
+            at: An aware datetime, or seconds from now; 0, or a moment that is not in the future,
+                for at once.
+
+        Returns:
+            ``updated``; ``queued``, ``running`` or ``finished`` for a job that does not wait for a
+            time; ``not_found``.
+        """
+        return await admin.reschedule(self.producer, id, at)
+
+    async def run_now(self, id: str) -> RescheduleResult:
+        """Let a job that waits for its time start at once; as :meth:`reschedule`."""
+        return await admin.run_now(self.producer, id)
+
+    async def scheduled(self, limit: int = 100, after: JobInfo | None = None) -> list[JobInfo]:
+        """Jobs that wait for their time, or for their retry, the next one first.
+
+        Args:
+            limit: So many at most.
+            after: The last one of the page before.
+        """
+        return await admin.scheduled(self.producer, limit, after)
+
+    # -- the whole queue -------------------------------------------------------------------------
+
+    async def control(self) -> QueueControl:
+        """What holds for the whole queue now."""
+        return await admin.control(self.producer)
+
+    async def pause(self) -> None:
+        """Let no worker start anything; what runs, runs on. Holds until :meth:`resume`."""
+        await admin.pause(self.producer)
+
+    async def resume(self) -> None:
+        """Take back :meth:`pause` and :meth:`drain`."""
+        await admin.resume(self.producer)
+
+    async def drain(self, wait: Seconds | None = None) -> None:
+        """Accept nothing new; what is there is finished. Holds until :meth:`resume`.
+
+        Producers get :class:`~jobqueue.QueueDraining`. Schedules still make their jobs.
+
+        Args:
+            wait: Seconds to wait until nothing waits (also for its time) or runs any more.
+                Default: do not wait.
+
+        Raises:
+            DrainTimeout: Something still waits or runs. The queue goes on draining.
+        """
+        await admin.drain(self.producer, wait)
+
+    async def clear(self, progress: Progress | None = None) -> int:
+        """Cancel every job that waits; what runs, runs on.
+
+        A step at a time, so that nobody has to wait long: jobs that come meanwhile go too.
+
+        Args:
+            progress: Called after each step with the number so far.
+
+        Returns:
+            How many jobs were cancelled.
+        """
+        return await admin.clear(self.producer, progress)
+
+    async def obliterate(
+        self, confirm: str, *, force: bool = False, progress: Progress | None = None
+    ) -> int:
+        """Forget everything about the queue: jobs of any state, results, schedules, limits.
+
+        It is paused and drained first; afterwards it is as new. Nobody who waits is told.
+
+        Args:
+            confirm: The queue's name.
+            force: Also while jobs run: their workers lose them, and stop their handlers.
+            progress: Called after each step with the number so far.
+
+        Returns:
+            How many jobs were forgotten.
+
+        Raises:
+            ValueError: ``confirm`` is not the queue's name. Nothing was done.
+            ConfigurationError: Jobs run, and ``force`` was not given. Nothing was done.
+        """
+        return await admin.obliterate(self.producer, confirm, force, progress)
+
+    async def set_max_length(self, count: int | None) -> None:
+        """Let no more than so many jobs wait (queued or scheduled); ``None`` for any number.
+
+        Producers get :class:`~jobqueue.QueueFull` for more. What is there stays.
+        """
+        await admin.set_max_length(self.producer, count)
+
+    async def set_low_share(self, share: float | None) -> None:
+        """Give ``low`` jobs a share of the starts, however many others wait.
+
+        Args:
+            share: At most 0.5: with 0.1, at least every tenth job that starts is a ``low`` one
+                while there are any. ``None`` for strict priority.
+        """
+        await admin.set_low_share(self.producer, share)
+
     # -- the consuming side ----------------------------------------------------------------------
 
     def worker(self, *, concurrency: int | None = None) -> Worker:
@@ -404,8 +443,3 @@ class Queue:
         """Work on this queue until cancelled; then stop gracefully. Waits for a storage that is
         away."""
         await self.worker().run()
-
-
-def _is_async(function: Callable[..., Any]) -> bool:
-    handler = make_handler(function)
-    return handler.is_async

@@ -1,31 +1,16 @@
-"""What goes into an enqueue and what comes out: call options, job specs, receipts."""
+"""What goes into an enqueue and what comes out: job specs, receipts."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any, Generic, NamedTuple, Protocol, TypedDict, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from jobqueue.job import JobInfo
 from jobqueue.options import NO_OPTIONS, JobOptions
-from jobqueue.retry import Backoff
 from jobqueue.states import EnqueueStatus, JobState
-from jobqueue.storage.base import Enqueued, StoredResult
+from jobqueue.storage.base import StoredResult
 from jobqueue.values import Seconds
 
 R_co = TypeVar("R_co", covariant=True)
-
-
-class CallOptions(TypedDict, total=False):
-    """The options of one call; :class:`~jobqueue.options.JobOptions` says what each means."""
-
-    id: str
-    delay: Seconds
-    run_at: datetime
-    timeout: Seconds | None
-    max_attempts: int
-    retry: Backoff
-    result_ttl: Seconds
-    wait: Seconds | None
 
 
 class JobSpec(NamedTuple, Generic[R_co]):
@@ -56,19 +41,29 @@ class Receipt(Generic[R_co]):
     """What an enqueue gives back.
 
     Attributes:
-        id: The job's id.
-        status: ``"queued"``, ``"duplicate"`` (the id was known, nothing was stored) or
-            ``"completed"`` (the id already has a result, nothing will run).
-        state: The job's state at that moment.
+        id: Of the job that this is about: the one that was to be stored, or the one that is there
+            in its place (of the same id, or the same for ``unique``, ``throttle``, ``debounce`` or
+            ``keep_last``).
+        status: ``"queued"``; ``"duplicate"`` (that job is there, nothing was stored);
+            ``"completed"`` (that job has a result already, nothing will run); or ``"replaced"``
+            (that job waits, and has the new payload now).
+        state: That job's state at that moment.
     """
 
     __slots__ = ("_source", "_value", "id", "state", "status")
 
-    def __init__(self, source: ResultSource, id: str, answer: Enqueued) -> None:
+    def __init__(
+        self,
+        source: ResultSource,
+        id: str,
+        status: EnqueueStatus,
+        state: JobState,
+        value: bytes | None = None,
+    ) -> None:
         self.id = id
-        self.status: EnqueueStatus = answer.status
-        self.state: JobState = answer.state
-        self._value = answer.value
+        self.status = status
+        self.state = state
+        self._value = value
         self._source = source
 
     async def result(self, wait: Seconds | None = None) -> R_co:
@@ -80,6 +75,7 @@ class Receipt(Generic[R_co]):
         Raises:
             JobFailed: It failed for good.
             JobCancelled: It was cancelled.
+            JobExpired: It was not started in time.
             JobNotFound: Its time to live is over.
             WaitTimeout: There is none within ``wait``; the job goes on.
         """
@@ -93,7 +89,7 @@ class Receipt(Generic[R_co]):
 
     def through(self, source: ResultSource) -> Receipt[R_co]:
         """The same receipt, asking another source."""
-        return Receipt(source, self.id, Enqueued(self.status, self.state, self._value))
+        return Receipt(source, self.id, self.status, self.state, self._value)
 
     def __repr__(self) -> str:
         return f"<Receipt {self.id!r} {self.status} ({self.state})>"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from jobqueue.errors import ConfigurationError
+from jobqueue.flow import Limit, LimitKind, LimitScope
 from jobqueue.ids import check_name
 from jobqueue.job import Job
+from jobqueue.limits import check_limits, scope_of, to_port
 from jobqueue.options import NO_OPTIONS, JobOptions, Policy, QueueOptions
 from jobqueue.retry import ErrorTypes, Narrowing, can_travel
 from jobqueue.spec import Spec
@@ -29,12 +31,14 @@ class Handler:
         is_async: Which of the two.
         options: Options of the job type.
         narrowing: Errors that are never, or alone, retried.
+        defaults: Arguments that have the value given here when a job does not say another.
     """
 
     call: JobFunction
     is_async: bool
     options: JobOptions = NO_OPTIONS
     narrowing: Narrowing = NO_NARROWING
+    defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 def make_handler(
@@ -44,6 +48,7 @@ def make_handler(
     is_async: bool | None = None,
     give_up_on: ErrorTypes = (),
     retry_on: ErrorTypes = (),
+    defaults: Mapping[str, Any] | None = None,
 ) -> Handler:
     """A handler for a function of one job.
 
@@ -57,7 +62,13 @@ def make_handler(
             getattr(call, "__call__", None)  # noqa: B004 - an object whose __call__ is async
         )
     narrowing = Narrowing(give_up_on=give_up_on, retry_on=retry_on)
-    return Handler(call=call, is_async=is_async, options=options, narrowing=narrowing)
+    return Handler(
+        call=call,
+        is_async=is_async,
+        options=options,
+        narrowing=narrowing,
+        defaults=defaults or {},
+    )
 
 
 class Registry:
@@ -68,6 +79,9 @@ class Registry:
         self._handlers: dict[str, Handler] = {}
         self._travelling: dict[str, JobOptions] = {}
         self._fallback: Handler | None = None
+        self._limits: dict[LimitScope, Limit] = {}
+        if options.limits is not None:
+            self._limits[LimitScope(LimitKind.QUEUE)] = to_port(options.limits)
         self._policies: dict[str, Policy] = {}
         self._fallback_policy = _policy(options, None)
 
@@ -75,9 +89,14 @@ class Registry:
         """Register a handler; without a name, for every name that has none of its own.
 
         Raises:
-            ConfigurationError: The name is taken.
+            ConfigurationError: The name is taken, or a limit of this name is declared otherwise.
         """
         if name is None:
+            if not handler.options.is_plain:
+                raise ConfigurationError(
+                    "a handler for all other names cannot say when jobs may start: no producer "
+                    "would know; give it a name, or give the options with each call"
+                )
             if self._fallback is not None:
                 raise ConfigurationError("a handler for all other names is registered already")
             self._fallback = handler
@@ -88,6 +107,7 @@ class Registry:
                 f"a handler for {name!r} is registered already: give one of them another name, "
                 'such as @queue.job(name="...")'
             )
+        self._declare(name, handler.options)
         self._handlers[name] = handler
         self._policies[name] = _policy(self.options, handler)
         options = handler.options
@@ -104,6 +124,28 @@ class Registry:
         A retry function stays with the worker. None for a name that is not known here.
         """
         return self._travelling.get(name, NO_OPTIONS)
+
+    def defaults_of(self, name: str) -> Mapping[str, Any]:
+        """Arguments with the values that they have when a job does not say others."""
+        handler = self._handlers.get(name)
+        return {} if handler is None else handler.defaults
+
+    @property
+    def limits(self) -> Mapping[LimitScope, Limit]:
+        """The limits that are declared for this queue and its job types."""
+        return self._limits
+
+    def _declare(self, name: str, options: JobOptions) -> None:
+        if options.limits is UNSET:
+            return
+        declared = {scope_of(one, name): to_port(one) for one in check_limits(options.limits)}
+        for scope, limit in declared.items():
+            if self._limits.get(scope, limit) != limit:
+                raise ConfigurationError(
+                    f"job type {name!r} declares the limit {scope.name!r}, which is declared "
+                    "already with other numbers: give both the same, or one another name"
+                )
+        self._limits.update(declared)
 
     @property
     def names(self) -> list[str]:

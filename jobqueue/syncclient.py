@@ -124,9 +124,9 @@ class SyncReceipt(Generic[R_co]):
     """What an enqueue gives back; see :class:`~jobqueue.Receipt`.
 
     Attributes:
-        id: The job's id.
-        status: ``"queued"``, ``"duplicate"`` or ``"completed"``.
-        state: The job's state at that moment.
+        id: Of the job that this is about.
+        status: ``"queued"``, ``"duplicate"``, ``"completed"`` or ``"replaced"``.
+        state: That job's state at that moment.
     """
 
     __slots__ = ("_client", "_receipt", "id", "state", "status")

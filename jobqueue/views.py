@@ -8,11 +8,12 @@ from typing import Any, TypeVar
 from jobqueue.errors import (
     JobCancelled,
     JobError,
+    JobExpired,
     JobFailed,
     SerializationError,
 )
 from jobqueue.job import Event, JobInfo, from_ms, maybe_from_ms
-from jobqueue.outcome import decode_error
+from jobqueue.outcome import EXPIRED_REASON, decode_error
 from jobqueue.registry import Registry
 from jobqueue.serde import SerdeSet
 from jobqueue.spec import Spec, SpecError, decode_spec
@@ -28,6 +29,7 @@ def result_of(id: str, ending: StoredResult, serdes: SerdeSet) -> Any:
     Raises:
         JobFailed: It failed.
         JobCancelled: It was cancelled.
+        JobExpired: It was not started in time.
         SerializationError: The result cannot be read here.
     """
     value = ending.value or b""
@@ -35,7 +37,8 @@ def result_of(id: str, ending: StoredResult, serdes: SerdeSet) -> Any:
         return serdes.load_alone(value, f"the result of job {id!r}")
     error = decode_error(value)
     if ending.state is JobState.CANCELLED:
-        raise JobCancelled(id, error.message)
+        ended = JobExpired if error.reason == EXPIRED_REASON else JobCancelled
+        raise ended(id, error.message)
     raise JobFailed(id, error)
 
 
@@ -67,7 +70,22 @@ def job_info(stored: StoredJob, queue: str, serdes: SerdeSet, registry: Registry
         cancel_requested=stored.cancel_requested,
         result=result,
         error=error,
+        **_conditions(stored),
     )
+
+
+def _conditions(stored: StoredJob) -> dict[str, Any]:
+    flow = stored.flow
+    if flow is None:
+        return {}
+    return {
+        "priority": flow.priority,
+        "group": flow.group or None,
+        "start_by": from_ms(stored.enqueued_ms + flow.expires_ms) if flow.expires_ms else None,
+        "unique_key": flow.unique.key if flow.unique else None,
+        "limit": flow.limit or None,
+        "limit_key": flow.key or None,
+    }
 
 
 def _readable_spec(data: bytes) -> Spec | None:

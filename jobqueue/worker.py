@@ -14,6 +14,7 @@ from jobqueue.consumer import Consumer
 from jobqueue.errors import ConfigurationError, StorageUnavailable
 from jobqueue.health import Health, HealthState
 from jobqueue.ids import new_worker_id
+from jobqueue.limiting import declare_limits
 from jobqueue.maintenance import Promoter, Pruner, Reaper
 from jobqueue.schedules import Scheduler
 from jobqueue.undisturbed import undisturbed
@@ -122,6 +123,7 @@ class Worker:
             if not queue.producer.enter_loop():
                 stack.push_async_callback(queue.close)
         for queue in self.queues:
+            await declare_limits(queue.producer, queue.registry)
             await queue.schedules.upsert_declared()
             await _start_maintenance(queue, stack)
         self._consumers = [

@@ -22,16 +22,29 @@ PACKAGE: Final = Path(jobqueue.__file__).parent
 LAYERS: Final[tuple[frozenset[str], ...]] = (
     frozenset(
         {
-            *("_version", "backoff", "batcher", "control", "errors", "flow", "health", "hooks"),
+            *("_version", "backoff", "arguments", "batcher", "control", "errors", "flow", "health"),
+            *("hooks", "limits", "uniqueness"),
             *("ids", "job"),
             *("options", "outcome", "packing", "registry", "retry", "spec", "states"),
             *("undisturbed", "values"),
         }
     ),
     frozenset({"serde", "storage"}),
+    frozenset({"abandoned", "conditions", "refusals"}),
     frozenset({"consumer", "events", "maintenance", "producer", "receipt", "replies", "views"}),
-    frozenset({"schedules"}),
-    frozenset({"background", "jobtype", "queue", "sync", "syncclient", "syncschedules", "worker"}),
+    frozenset({"admin", "limiting", "schedules"}),
+    frozenset(
+        {
+            "background",
+            "decorators",
+            "jobtype",
+            "queue",
+            "sync",
+            "syncclient",
+            "syncschedules",
+            "worker",
+        }
+    ),
     frozenset({"cli", "__main__"}),
 )
 LEVELS: Final = {part: level for level, layer in enumerate(LAYERS) for part in layer}
