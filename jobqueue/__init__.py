@@ -8,11 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from jobqueue._version import __version__
+from jobqueue.admin import QueueControl
 from jobqueue.consumer import Consumer
 from jobqueue.control import Cancel, Retry, Snooze
 from jobqueue.errors import (
     AccessDenied,
     ConfigurationError,
+    DrainTimeout,
     JobCancelled,
     JobError,
     JobExpired,
@@ -20,6 +22,8 @@ from jobqueue.errors import (
     JobNotFound,
     JobQueueError,
     LeaseLost,
+    NotAccepted,
+    QueueDraining,
     QueueFull,
     ScheduleNotFound,
     SerializationError,
@@ -28,10 +32,12 @@ from jobqueue.errors import (
     StorageUnavailable,
     WaitTimeout,
 )
+from jobqueue.flow import Priority
 from jobqueue.health import Health, HealthState
 from jobqueue.hooks import Execution
 from jobqueue.job import Event, Job, JobInfo, current_job
 from jobqueue.jobtype import JobType
+from jobqueue.limits import Limit, LimitInfo, Rate
 from jobqueue.maintenance import Reaper
 from jobqueue.options import JobOptions, QueueOptions
 from jobqueue.producer import Producer
@@ -40,10 +46,18 @@ from jobqueue.receipt import JobSpec, Receipt
 from jobqueue.retry import Exponential, Fixed, Immediate, Linear
 from jobqueue.schedules import Cron, Every, Misfire, Overlap, ScheduleInfo
 from jobqueue.serde import JsonSerde, MsgpackSerde, Serde
-from jobqueue.states import CancelResult, EnqueueStatus, EventType, JobState, TtlResult
+from jobqueue.states import (
+    CancelResult,
+    EnqueueStatus,
+    EventType,
+    JobState,
+    RescheduleResult,
+    TtlResult,
+)
 from jobqueue.storage.base import Storage
 from jobqueue.sync import SyncQueue
 from jobqueue.syncclient import SyncEventStream, SyncReceipt
+from jobqueue.uniqueness import Debounce, KeepLast, Throttle, Unique
 from jobqueue.worker import Worker
 
 if TYPE_CHECKING:
@@ -58,6 +72,8 @@ __all__ = [
     "ConfigurationError",
     "Consumer",
     "Cron",
+    "Debounce",
+    "DrainTimeout",
     "EnqueueStatus",
     "Event",
     "EventType",
@@ -81,19 +97,28 @@ __all__ = [
     "JobState",
     "JobType",
     "JsonSerde",
+    "KeepLast",
     "LeaseLost",
+    "Limit",
+    "LimitInfo",
     "Linear",
     "MemoryStorage",
     "Misfire",
     "MsgpackSerde",
+    "NotAccepted",
     "Overlap",
+    "Priority",
     "Producer",
     "Queue",
+    "QueueControl",
+    "QueueDraining",
     "QueueFull",
     "QueueOptions",
+    "Rate",
     "Reaper",
     "Receipt",
     "RedisStorage",
+    "RescheduleResult",
     "Retry",
     "SQLiteStorage",
     "ScheduleInfo",
@@ -108,7 +133,9 @@ __all__ = [
     "SyncEventStream",
     "SyncQueue",
     "SyncReceipt",
+    "Throttle",
     "TtlResult",
+    "Unique",
     "WaitTimeout",
     "Worker",
     "__version__",

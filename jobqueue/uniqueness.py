@@ -1,4 +1,4 @@
-"""What users say about jobs that are one too many: one at a time, the first, the last, the newest."""
+"""What users say about jobs that are one too many: one at a time, the first, the last, or two."""
 
 from __future__ import annotations
 

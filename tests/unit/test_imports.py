@@ -22,11 +22,10 @@ PACKAGE: Final = Path(jobqueue.__file__).parent
 LAYERS: Final[tuple[frozenset[str], ...]] = (
     frozenset(
         {
-            *("_version", "backoff", "arguments", "batcher", "control", "errors", "flow", "health"),
-            *("hooks", "limits", "uniqueness"),
-            *("ids", "job"),
+            *("_version", "arguments", "backoff", "batcher", "control", "errors", "flow"),
+            *("health", "hooks", "ids", "job", "limits"),
             *("options", "outcome", "packing", "registry", "retry", "spec", "states"),
-            *("undisturbed", "values"),
+            *("undisturbed", "uniqueness", "values"),
         }
     ),
     frozenset({"serde", "storage"}),
@@ -35,14 +34,8 @@ LAYERS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"admin", "limiting", "schedules"}),
     frozenset(
         {
-            "background",
-            "decorators",
-            "jobtype",
-            "queue",
-            "sync",
-            "syncclient",
-            "syncschedules",
-            "worker",
+            *("background", "decorators", "jobtype", "queue", "sync", "syncclient", "synclimits"),
+            *("syncschedules", "worker"),
         }
     ),
     frozenset({"cli", "__main__"}),
