@@ -214,7 +214,7 @@ def test_an_error_shows_who_called_and_what_failed(queue: SyncQueue) -> None:
         queue.enqueue("task", object())
     frames = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
     assert frames[0] == "test_an_error_shows_who_called_and_what_failed"
-    assert "_new_job" in frames
+    assert "new_job" in frames
 
 
 # -- events ----------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from jobqueue.control import Cancel, Retry, Snooze
 from jobqueue.errors import (
     AccessDenied,
     ConfigurationError,
+    DrainTimeout,
     JobCancelled,
     JobError,
     JobExpired,
@@ -25,7 +26,10 @@ from jobqueue.errors import (
     JobNotFound,
     JobQueueError,
     LeaseLost,
+    NotAccepted,
+    QueueDraining,
     QueueFull,
+    ScheduleNotFound,
     SerializationError,
     ServerNotTrusted,
     StorageError,
@@ -55,7 +59,13 @@ makers: dict[type[Exception], st.SearchStrategy[Exception]] = {
     JobExpired: st.builds(JobExpired, text, text),
     WaitTimeout: st.builds(WaitTimeout, text, st.floats(0, 1e6)),
     LeaseLost: st.builds(LeaseLost, text),
-    QueueFull: st.builds(QueueFull, text, st.integers(1, 10**6)),
+    NotAccepted: st.builds(NotAccepted, text),
+    QueueFull: st.builds(QueueFull, text, st.integers(1, 10**6), st.floats(0.1, 10)),
+    QueueDraining: st.builds(QueueDraining, text),
+    DrainTimeout: st.builds(
+        DrainTimeout, text, st.floats(0, 1e6), st.integers(1, 10**6), st.booleans()
+    ),
+    ScheduleNotFound: st.builds(ScheduleNotFound, text),
     AccessDenied: st.builds(AccessDenied, text),
     ServerNotTrusted: st.builds(ServerNotTrusted, text),
     SpecError: st.builds(SpecError, text),
@@ -131,7 +141,11 @@ def test_the_codes_are_distinct_and_do_not_change() -> None:
         "JobExpired": "job_expired",
         "WaitTimeout": "wait_timeout",
         "LeaseLost": "lease_lost",
+        "NotAccepted": "not_accepted",
         "QueueFull": "queue_full",
+        "QueueDraining": "queue_draining",
+        "DrainTimeout": "drain_timeout",
+        "ScheduleNotFound": "schedule_not_found",
     }
 
 
@@ -144,10 +158,26 @@ def test_who_is_what() -> None:
         assert not issubclass(error, StorageUnavailable)
     assert issubclass(JobExpired, JobCancelled)
     assert issubclass(WaitTimeout, TimeoutError)
+    assert issubclass(DrainTimeout, TimeoutError)
+    assert issubclass(QueueFull, NotAccepted)
+    assert issubclass(QueueDraining, NotAccepted)
     assert not issubclass(JobFailed, StorageError)
 
 
+def test_receipts_stay_in_the_process_of_their_error() -> None:
+    error = QueueFull("q", 3, 0.5)
+    error.receipts = [lambda: "no pickle can hold this"]
+    error.add_note("said on the way")
+    again = pickle.loads(pickle.dumps(error))
+    assert (again.queue, again.limit, again.retry_after, again.receipts) == ("q", 3, 0.5, ())
+    assert again.__notes__ == ["said on the way"]
+
+
 def test_messages_say_what_to_do() -> None:
+    assert str(QueueFull("q", 3, 0.52)).endswith("try again in 0.5 s")
+    assert "queue.resume()" in str(QueueDraining("q"))
+    assert str(DrainTimeout("q", 2, 7)) == "queue 'q' still holds 7 jobs after 2 s of draining"
+    assert "is paused" in str(DrainTimeout("q", 2, 7, paused=True))
     assert "queue.result(id)" in str(WaitTimeout("a", 1.5))
     assert "1.5 s" in str(WaitTimeout("a", 1.5))
     assert "result_ttl" in str(JobNotFound("a"))
