@@ -17,6 +17,14 @@ from jobqueue.storage.base import (
     Held,
 )
 from jobqueue.storage.sqlite.connection import Transaction
+from jobqueue.storage.sqlite.flowing import (
+    expire,
+    next_change_ms,
+    next_claim_ms,
+    take,
+    wake_lanes,
+)
+from jobqueue.storage.sqlite.lines import Lines
 from jobqueue.storage.sqlite.outbox import Outbox
 from jobqueue.storage.sqlite.rows import (
     QueueRow,
@@ -37,6 +45,8 @@ def next_due(tx: Transaction, name: str) -> int | None:
     queue = find_queue(tx, name)
     if queue is None:
         return None
+    if queue.flowing:
+        return next_claim_ms(tx, queue, _first_due(tx, queue))
     ready = tx.sql.execute(
         "SELECT 1 FROM jobs WHERE queue = ? AND state = 'queued' LIMIT 1", (queue.key,)
     ).fetchone()
@@ -79,12 +89,19 @@ def claim(tx: Transaction, name: str, request: ClaimRequest) -> list[Claim]:
     replay = _replay(tx, queue, request.worker, request.token)
     if replay is not None:
         return replay
+    if queue.flowing:
+        expire(tx, queue, MAX_BATCH)
     _promote_due(tx, queue, MAX_BATCH)
-    found = _within_bytes(
-        tx,
-        _CLAIM + "WHERE queue = ? AND state = 'queued' ORDER BY place LIMIT ?",
-        (queue.key, request.count),
-    )
+    if queue.flowing:
+        taken = take(tx, queue, request.count)
+        queue.save(tx)
+        found = _rows(tx, taken)
+    else:
+        found = _within_bytes(
+            tx,
+            _CLAIM + "WHERE queue = ? AND state = 'queued' AND line = 0 ORDER BY place LIMIT ?",
+            (queue.key, request.count),
+        )
     if not found:
         _sign_of_life(tx, queue, request.worker, request.lease_ms)
         return []
@@ -99,14 +116,20 @@ def claim(tx: Transaction, name: str, request: ClaimRequest) -> list[Claim]:
             for claim, key in zip(claims, keys, strict=True)
         ],
     )
-    taken = pack([claims[0].fence, keys])
-    _note_claim(tx, queue, request.worker, request.lease_ms, request.token, taken)
+    note = pack([claims[0].fence, keys])
+    _note_claim(tx, queue, request.worker, request.lease_ms, request.token, note)
     queue.save(tx)
     outbox = Outbox(tx, queue)
     for claim in claims:
         outbox.event(EventType.STARTED, claim.id, claim.name, claim.attempt, claim.worker)
     outbox.send()
     return claims
+
+
+def _rows(tx: Transaction, keys: Sequence[int]) -> list[tuple[Any, ...]]:
+    """Rows with a spec, in the order of their keys given."""
+    rows = {row[0]: row for row in select_in(tx, _CLAIM + "WHERE key IN ({})", (), keys)}
+    return [rows[key] for key in keys]
 
 
 def _within_bytes(
@@ -271,30 +294,37 @@ def recover(
 def promote_without_writing(tx: Transaction, name: str) -> tuple[int | None] | None:
     """The answer to a promote when nothing is due, in a tuple of its own: it may be ``None``."""
     queue = find_queue(tx, name)
-    due_ms = None if queue is None else _first_due(tx, queue)
-    if due_ms is not None and due_ms <= tx.now_ms:
+    next_ms = None if queue is None else _next_change(tx, queue)
+    if next_ms is not None and next_ms <= tx.now_ms:
         return None
-    return (None if due_ms is None else due_ms - tx.now_ms,)
+    return (None if next_ms is None else next_ms - tx.now_ms,)
 
 
 def promote(tx: Transaction, name: str, limit: int) -> tuple[int | None]:
     queue = make_queue(tx, name)
+    if queue.flowing:
+        expire(tx, queue, limit)
+        wake_lanes(tx, queue)
     _promote_due(tx, queue, limit)
     queue.save(tx)
+    next_ms = _next_change(tx, queue)
+    return (None if next_ms is None else max(0, next_ms - tx.now_ms),)
+
+
+def _next_change(tx: Transaction, queue: QueueRow) -> int | None:
     due_ms = _first_due(tx, queue)
-    return (None if due_ms is None else max(0, due_ms - tx.now_ms),)
+    change_ms = next_change_ms(tx, queue) if queue.flowing else None
+    return min((ms for ms in (due_ms, change_ms) if ms is not None), default=None)
 
 
 def _promote_due(tx: Transaction, queue: QueueRow, limit: int) -> None:
     due = tx.sql.execute(
-        "SELECT key FROM jobs WHERE queue = ? AND state IN ('scheduled', 'retrying') "
+        "SELECT key, flow FROM jobs WHERE queue = ? AND state IN ('scheduled', 'retrying') "
         "AND due_ms <= ? ORDER BY due_ms, place LIMIT ?",
         (queue.key, tx.now_ms, limit),
     ).fetchall()
-    tx.sql.executemany(
-        "UPDATE jobs SET state = 'queued', due_ms = 0, place = ? WHERE key = ?",
-        [(queue.next_place(), key) for (key,) in due],
-    )
+    if due:
+        Lines(tx, queue).to_tail(due)
 
 
 def leave(tx: Transaction, name: str, worker: str) -> None:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobqueue.states import CancelResult, EnqueueStatus, EventType, JobState
-from jobqueue.storage.base import INLINE_BYTES, Enqueued, NewJob
+from jobqueue.storage.base import Enqueued, NewJob
+from jobqueue.storage.sqlite.admitting import Admission, answer_known, save_uniques
 from jobqueue.storage.sqlite.connection import Transaction
+from jobqueue.storage.sqlite.lines import Lines
 from jobqueue.storage.sqlite.outbox import Outbox
 from jobqueue.storage.sqlite.rows import (
     JobRow,
@@ -15,11 +17,12 @@ from jobqueue.storage.sqlite.rows import (
     find_jobs,
     find_queue,
     make_queue,
+    pack_flow,
     remember,
     save_addresses,
     stored_jobs,
 )
-from jobqueue.storage.sqlite.settling import Ended, save_ended
+from jobqueue.storage.sqlite.settling import Ended, end_waiting
 
 
 @dataclass(slots=True)
@@ -33,6 +36,26 @@ class _Fresh:
 
 def enqueue(tx: Transaction, name: str, jobs: Sequence[NewJob]) -> list[Enqueued]:
     queue = make_queue(tx, name)
+    if queue.flowing or any(job.flow is not None for job in jobs):
+        return enqueue_flowing(tx, queue, jobs, Admission(tx, queue))
+    return _enqueue(tx, queue, jobs, None)
+
+
+def enqueue_flowing(
+    tx: Transaction, queue: QueueRow, jobs: Sequence[NewJob], admission: Admission
+) -> list[Enqueued]:
+    """Enqueue jobs that say when they may start, or in a queue that does."""
+    if any(job.flow is not None for job in jobs):
+        queue.flow(tx)
+    if any(job.flow is not None and job.flow.unique is not None for job in jobs):
+        # Each must find those before it.
+        return [answer for job in jobs for answer in _enqueue(tx, queue, [job], admission)]
+    return _enqueue(tx, queue, jobs, admission)
+
+
+def _enqueue(
+    tx: Transaction, queue: QueueRow, jobs: Sequence[NewJob], admission: Admission | None
+) -> list[Enqueued]:
     rows = stored_jobs(tx, queue, (job.id for job in jobs))
     fresh: list[_Fresh] = []
     gone: list[JobRow] = []
@@ -41,6 +64,10 @@ def enqueue(tx: Transaction, name: str, jobs: Sequence[NewJob]) -> list[Enqueued
     for job in jobs:
         row = rows.get(job.id)
         if row is None or _gives_way(row, job, tx.now_ms):
+            other = None if admission is None else admission.answer(job)
+            if other is not None:
+                answers.append(other)
+                continue
             if row is not None:
                 gone.append(row)
             new = _new(job, tx.now_ms)
@@ -72,17 +99,7 @@ def _known(tx: Transaction, row: JobRow, job: NewJob) -> Enqueued:
     state = JobState(row.state)
     if row.request == job.request:
         return Enqueued(EnqueueStatus.QUEUED, state, None)
-    if not row.has_ended:
-        return Enqueued(EnqueueStatus.DUPLICATE, state, None)
-    completed = state is JobState.COMPLETED
-    value = tx.sql.execute(
-        "SELECT value FROM jobs WHERE key = ? AND length(value) <= ?", (row.key, INLINE_BYTES)
-    ).fetchone()
-    return Enqueued(
-        EnqueueStatus.COMPLETED if completed else EnqueueStatus.DUPLICATE,
-        state,
-        None if value is None else value[0],
-    )
+    return answer_known(tx, row)
 
 
 def _new(job: NewJob, now_ms: int) -> _Fresh:
@@ -102,6 +119,7 @@ def _new(job: NewJob, now_ms: int) -> _Fresh:
         reply_to=None,
         cancel_value=None,
         cancel_request="",
+        flow=None if job.flow is None else pack_flow(job.flow),
     )
     remember(row, job.reply_to)
     return _Fresh(row, job, due_ms if state is JobState.SCHEDULED else 0)
@@ -109,37 +127,49 @@ def _new(job: NewJob, now_ms: int) -> _Fresh:
 
 def _store(tx: Transaction, queue: QueueRow, fresh: Sequence[_Fresh]) -> None:
     last_key = tx.sql.execute("SELECT coalesce(max(key), 0) FROM jobs").fetchone()[0]
+    lines = Lines(tx, queue) if queue.flowing else None
     outbox = Outbox(tx, queue)
     for key, new in enumerate(fresh, last_key + 1):
         new.row.key = key
         outbox.event(EventType.ENQUEUED, new.row.id, new.row.name, 0, "")
     tx.sql.executemany(
-        "INSERT INTO jobs (key, queue, id, name, state, place, due_ms, enqueued_ms, ttl_ms, "
-        "request, cancel_request, reply_to) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO jobs (key, queue, id, name, state, line, place, due_ms, enqueued_ms, ttl_ms, "
+        "start_by_ms, flow, request, cancel_request, reply_to) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
-                row.key,
+                new.row.key,
                 queue.key,
-                row.id,
-                row.name,
-                row.state,
+                new.row.id,
+                new.row.name,
+                new.row.state,
+                0 if lines is None or new.due_ms else lines.join(new.row.flow),
                 queue.next_place(),
-                due_ms,
+                new.due_ms,
                 tx.now_ms,
-                row.ttl_ms,
-                row.request,
-                row.cancel_request,
-                row.reply_to,
+                new.row.ttl_ms,
+                _start_by_ms(new.job, tx.now_ms),
+                new.row.flow,
+                new.row.request,
+                new.row.cancel_request,
+                new.row.reply_to,
             )
-            for row, due_ms in ((new.row, new.due_ms) for new in fresh)
+            for new in fresh
         ],
     )
+    if queue.flowing:
+        save_uniques(tx, queue, [(new.job, new.row.key) for new in fresh])
     tx.sql.executemany(
         "INSERT INTO specs (job, spec) VALUES (?, ?)",
         [(new.row.key, new.job.spec) for new in fresh],
     )
     queue.save(tx)
     outbox.send()
+
+
+def _start_by_ms(job: NewJob, now_ms: int) -> int:
+    expires = job.flow is not None and job.flow.expires_ms
+    return now_ms + expires if expires else 0
 
 
 def cancel(
@@ -182,6 +212,6 @@ def cancel(
             for row in (*requested, *(end.row for end in ended))
         ],
     )
-    save_ended(tx, outbox, ended)
+    end_waiting(tx, queue, outbox, ended)
     outbox.send()
     return answers

@@ -14,6 +14,7 @@ from jobqueue.storage.sqlite.rows import (
     remember,
     save_addresses,
     select_in,
+    unpack_flow,
 )
 
 # Text of the statements rather than parameters, so that SQLite sees which partial index fits.
@@ -28,15 +29,18 @@ _COUNTS: Final = (
 )
 
 
+_JOBS: Final = (
+    "SELECT id, name, spec, state, attempt, fence, enqueued_ms, due_ms, started_ms, "
+    "finished_ms, expires_ms, ttl_ms, worker, cancel_value IS NOT NULL, value, flow "
+    "FROM jobs JOIN specs ON job = key "
+)
+
+
 def get(tx: Transaction, name: str, ids: Sequence[str]) -> list[StoredJob | None]:
     queue = find_queue(tx, name)
     if queue is None:
         return [None] * len(ids)
-    statement = (
-        "SELECT id, name, spec, state, attempt, fence, enqueued_ms, due_ms, started_ms, "
-        "finished_ms, expires_ms, ttl_ms, worker, cancel_value IS NOT NULL, value "
-        "FROM jobs JOIN specs ON job = key WHERE queue = ? AND id IN ({})"
-    )
+    statement = _JOBS + "WHERE queue = ? AND id IN ({})"
     found: dict[str, StoredJob] = {}
     for row in select_in(tx, statement, (queue.key,), ids):
         job = _stored_job(row)
@@ -62,7 +66,22 @@ def _stored_job(row: tuple[Any, ...]) -> StoredJob:
         worker=row[12],
         cancel_requested=bool(row[13]),
         value=row[14],
+        flow=unpack_flow(row[15]),
     )
+
+
+def delayed(
+    tx: Transaction, name: str, limit: int, after: tuple[int, str] | None
+) -> list[StoredJob]:
+    queue = find_queue(tx, name)
+    if queue is None:
+        return []
+    found = tx.sql.execute(
+        _JOBS + "WHERE queue = ? AND state IN ('scheduled', 'retrying') "
+        "AND due_ms >= ? AND (due_ms, id) > (?, ?) ORDER BY due_ms, id LIMIT ?",
+        (queue.key, 0 if after is None else after[0], *(after or (0, "")), limit),
+    )
+    return [_stored_job(row) for row in found]
 
 
 def results(tx: Transaction, name: str, ids: Sequence[str]) -> list[StoredResult | None]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, cast
 
+from jobqueue.flow import LEVELS, Control, Flow, Unique, UniqueUntil
 from jobqueue.packing import pack, unpack
 from jobqueue.states import TERMINAL, JobState
 from jobqueue.storage.sqlite.connection import Transaction
@@ -17,12 +18,17 @@ _CHUNKS: Final = (1, 8, 64, 500)
 
 @dataclass(slots=True)
 class QueueRow:
-    """A queue's key and counters. ``head`` counts down, ``tail`` and ``fence`` up."""
+    """A queue's key and counters. ``head`` counts down, ``tail`` and ``fence`` up.
+
+    ``flowing``: once anybody has said when its jobs may start; before, all of them wait in one line
+    and nothing else is looked at.
+    """
 
     key: int
     fence: int = 0
     head: int = 0
     tail: int = 0
+    flowing: int = 0
 
     def next_fence(self) -> int:
         self.fence += 1
@@ -31,6 +37,16 @@ class QueueRow:
     def next_place(self) -> int:
         self.tail += 1
         return self.tail
+
+    def next_heads(self, number: int) -> range:
+        """Places before all others, for so many jobs in their order."""
+        self.head -= number
+        return range(self.head, self.head + number)
+
+    def flow(self, tx: Transaction) -> None:
+        if not self.flowing:
+            self.flowing = 1
+            tx.sql.execute("UPDATE queues SET flowing = 1 WHERE key = ?", (self.key,))
 
     def save(self, tx: Transaction) -> None:
         tx.sql.execute(
@@ -56,6 +72,7 @@ class JobRow:
     reply_to: bytes | None
     cancel_value: bytes | None
     cancel_request: str
+    flow: bytes | None
 
     @property
     def has_ended(self) -> bool:
@@ -69,16 +86,16 @@ class JobRow:
         return self.state == JobState.RUNNING and self.fence == fence
 
 
-_COLUMNS: Final = (
+COLUMNS: Final = (
     "key, id, name, state, fence, settled_fence, attempt, ttl_ms, expires_ms, request, reply_to, "
-    "cancel_value, cancel_request"
+    "cancel_value, cancel_request, flow"
 )
 
 
 def find_queue(tx: Transaction, name: str) -> QueueRow | None:
     """The queue, or ``None`` when nothing was ever written to it."""
     found = tx.sql.execute(
-        "SELECT key, fence, head, tail FROM queues WHERE name = ?", (name,)
+        "SELECT key, fence, head, tail, flowing FROM queues WHERE name = ?", (name,)
     ).fetchone()
     return None if found is None else QueueRow(*found)
 
@@ -116,7 +133,7 @@ def stored_jobs(tx: Transaction, queue: QueueRow | None, ids: Iterable[str]) -> 
     """Stored jobs by id, those whose time to live is over included."""
     if queue is None:
         return {}
-    statement = f"SELECT {_COLUMNS} FROM jobs WHERE queue = ? AND id IN ({{}})"
+    statement = f"SELECT {COLUMNS} FROM jobs WHERE queue = ? AND id IN ({{}})"
     rows = (JobRow(*found) for found in select_in(tx, statement, (queue.key,), ids))
     return {row.id: row for row in rows}
 
@@ -125,6 +142,35 @@ def find_jobs(tx: Transaction, queue: QueueRow | None, ids: Iterable[str]) -> di
     """Jobs that exist, by id."""
     stored = stored_jobs(tx, queue, ids)
     return {id: row for id, row in stored.items() if not row.is_over(tx.now_ms)}
+
+
+def read_control(tx: Transaction, queue: QueueRow) -> Control:
+    """What holds for the queue."""
+    paused, draining, max_waiting, low_every = tx.sql.execute(
+        "SELECT paused, draining, max_waiting, low_every FROM queues WHERE key = ?", (queue.key,)
+    ).fetchone()
+    return Control(
+        paused=bool(paused), draining=bool(draining), max_waiting=max_waiting, low_every=low_every
+    )
+
+
+def pack_flow(flow: Flow) -> bytes:
+    unique = (
+        None
+        if flow.unique is None
+        else [*flow.unique[:1], flow.unique.until.value, *flow.unique[2:]]
+    )
+    return pack([LEVELS.index(flow.priority), *flow[1:-1], unique])
+
+
+def unpack_flow(packed: bytes | None) -> Flow | None:
+    if packed is None:
+        return None
+    level, *fields, unique = unpack(packed)
+    if unique is not None:
+        key, until, *rest = unique
+        unique = Unique(key, UniqueUntil(until), *rest)
+    return Flow(LEVELS[level], *fields, unique)
 
 
 def addresses(row: JobRow) -> list[str]:

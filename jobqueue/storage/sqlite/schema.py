@@ -1,4 +1,4 @@
-"""The file: its tables, how it is created, and how it is told from somebody else's."""
+"""The file: how it is created, opened and told from somebody else's."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import time
 from typing import Final
 
 from jobqueue.errors import ConfigurationError, StorageUnavailable
+from jobqueue.storage.sqlite.tables import SCHEMA_VERSION, TABLES, UPGRADES
 
 APPLICATION_ID: Final = 0x4A4F4251
 """``JOBQ``: stands in the file's header and says whose file it is."""
-SCHEMA_VERSION: Final = 2
 OLDEST_SQLITE: Final = (3, 35)
 BUSY_SECONDS: Final = 10.0
 """How long a statement waits for other processes before it is ``StorageUnavailable``."""
@@ -20,82 +20,6 @@ WAL_BYTES: Final = 4 * 1024 * 1024
 """Size of the write-ahead log at which it is copied into the file."""
 CACHE_KIB: Final = 16 * 1024
 """Pages kept in memory by each connection, at most: ids in no order touch the whole index."""
-
-# What changes often (the job) is apart from what is large and never changes (its spec), so that a
-# change of state writes a page or two whatever the size of the payload. A queue's row is never
-# deleted: its fence must not repeat. `place` orders what is ready, and what is due at one time.
-_TABLES: Final = (
-    """CREATE TABLE queues (
-        key INTEGER PRIMARY KEY,
-        name TEXT NOT NULL UNIQUE,
-        fence INTEGER NOT NULL DEFAULT 0,
-        head INTEGER NOT NULL DEFAULT 0,
-        tail INTEGER NOT NULL DEFAULT 0
-    )""",
-    """CREATE TABLE jobs (
-        key INTEGER PRIMARY KEY,
-        queue INTEGER NOT NULL,
-        id TEXT NOT NULL,
-        name TEXT NOT NULL,
-        state TEXT NOT NULL,
-        place INTEGER NOT NULL,
-        due_ms INTEGER NOT NULL DEFAULT 0,
-        fence INTEGER NOT NULL DEFAULT 0,
-        settled_fence INTEGER NOT NULL DEFAULT 0,
-        attempt INTEGER NOT NULL DEFAULT 0,
-        worker TEXT NOT NULL DEFAULT '',
-        leased_until_ms INTEGER NOT NULL DEFAULT 0,
-        enqueued_ms INTEGER NOT NULL,
-        started_ms INTEGER NOT NULL DEFAULT 0,
-        finished_ms INTEGER NOT NULL DEFAULT 0,
-        expires_ms INTEGER NOT NULL DEFAULT 0,
-        ttl_ms INTEGER NOT NULL,
-        request TEXT NOT NULL,
-        reply_to BLOB,
-        cancel_value BLOB,
-        cancel_request TEXT NOT NULL DEFAULT '',
-        value BLOB NOT NULL DEFAULT x''
-    )""",
-    "CREATE UNIQUE INDEX jobs_by_id ON jobs (queue, id)",
-    "CREATE INDEX jobs_ready ON jobs (queue, place) WHERE state = 'queued'",
-    """CREATE INDEX jobs_delayed ON jobs (queue, due_ms, place, state)
-        WHERE state IN ('scheduled', 'retrying')""",
-    """CREATE INDEX jobs_leased ON jobs (queue, leased_until_ms, fence)
-        WHERE state = 'running'""",
-    """CREATE INDEX jobs_ended ON jobs (queue, expires_ms, state)
-        WHERE state IN ('completed', 'failed', 'cancelled')""",
-    "CREATE TABLE specs (job INTEGER PRIMARY KEY, spec BLOB NOT NULL)",
-    """CREATE TRIGGER jobs_deleted AFTER DELETE ON jobs BEGIN
-        DELETE FROM specs WHERE job = old.key;
-    END""",
-    # token and taken name the worker's last claim, for a caller that did not hear the answer.
-    """CREATE TABLE workers (
-        queue INTEGER NOT NULL,
-        worker TEXT NOT NULL,
-        alive_until_ms INTEGER NOT NULL,
-        token TEXT NOT NULL DEFAULT '',
-        taken BLOB NOT NULL DEFAULT x'',
-        PRIMARY KEY (queue, worker)
-    ) WITHOUT ROWID""",
-    # AUTOINCREMENT: a reader remembers how far it has read, so a number must not come twice.
-    """CREATE TABLE messages (
-        seq INTEGER PRIMARY KEY AUTOINCREMENT,
-        queue INTEGER NOT NULL,
-        topic TEXT NOT NULL,
-        at_ms INTEGER NOT NULL,
-        body BLOB NOT NULL
-    )""",
-    "CREATE INDEX messages_by_topic ON messages (queue, topic, seq)",
-    """CREATE TABLE listeners (
-        queue INTEGER NOT NULL,
-        address TEXT NOT NULL,
-        until_ms INTEGER NOT NULL,
-        PRIMARY KEY (queue, address)
-    ) WITHOUT ROWID""",
-)
-
-# By the schema that a file has: what makes it one of the next.
-_UPGRADES: Final = {1: "ALTER TABLE jobs ADD COLUMN cancel_request TEXT NOT NULL DEFAULT ''"}
 
 
 def connect(path: str) -> sqlite3.Connection:
@@ -224,12 +148,13 @@ def _bring_up_to_date(connection: sqlite3.Connection) -> None:
         # Another process may have been faster.
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
-            for statement in _TABLES:
+            for statement in TABLES:
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         else:
             for older in range(version, SCHEMA_VERSION):
-                connection.execute(_UPGRADES[older])
+                for statement in UPGRADES[older]:
+                    connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {max(version, SCHEMA_VERSION)}")
         connection.execute("COMMIT")
     except BaseException:

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 
 from jobqueue.outcome import Outcome
 from jobqueue.states import TERMINAL, EventType, JobState
-from jobqueue.storage.base import Settlement
+from jobqueue.storage.base import MAX_BATCH, Settlement
 from jobqueue.storage.sqlite.connection import Transaction
+from jobqueue.storage.sqlite.limiting import Lanes
+from jobqueue.storage.sqlite.lines import Lines
 from jobqueue.storage.sqlite.outbox import Outbox
 from jobqueue.storage.sqlite.rows import JobRow, QueueRow, addresses, find_jobs, find_queue
 
@@ -52,6 +54,9 @@ def finish(
         event = _settle(row, outcome, settled)
         outbox.event(event, id, row.name, row.attempt, worker)
     save_ended(tx, outbox, settled.ended)
+    if queue.flowing:
+        given_back = [row for row, _ in settled.given_back]
+        _leave_lanes(tx, queue, [*(end.row for end in settled.ended), *given_back])
     _save_given_back(tx, queue, settled.given_back)
     outbox.send()
     return answers
@@ -97,25 +102,53 @@ def save_ended(tx: Transaction, outbox: Outbox, ended: Sequence[Ended]) -> None:
             outbox.reply(addresses(end.row), end.row.id, end.state, end.value)
 
 
+def end_waiting(tx: Transaction, queue: QueueRow, outbox: Outbox, ended: Sequence[Ended]) -> None:
+    """Like :func:`save_ended`, for jobs that did not run."""
+    save_ended(tx, outbox, ended)
+    if queue.flowing:
+        leave_lines(tx, queue, [end.row.key for end in ended])
+
+
+def leave_lines(tx: Transaction, queue: QueueRow, keys: Sequence[int]) -> None:
+    """What a flowing queue is to know of jobs that wait no longer, and will not start."""
+    tx.sql.executemany(
+        "UPDATE jobs SET start_by_ms = 0 WHERE key = ? AND start_by_ms > 0",
+        [(key,) for key in keys],
+    )
+    lanes = Lanes(tx, queue)
+    lanes.release(keys)
+    lanes.let_go(Lines(tx, queue), MAX_BATCH)
+    queue.save(tx)
+
+
+def _leave_lanes(tx: Transaction, queue: QueueRow, rows: Sequence[JobRow]) -> None:
+    lanes = Lanes(tx, queue)
+    lanes.stop(rows)
+    lanes.let_go(Lines(tx, queue), MAX_BATCH)
+    queue.save(tx)
+
+
 def _save_given_back(
     tx: Transaction, queue: QueueRow, given_back: Sequence[tuple[JobRow, Outcome]]
 ) -> None:
     if not given_back:
         return
+    lines = Lines(tx, queue) if queue.flowing else None
     released = sum(outcome.state is JobState.QUEUED for _, outcome in given_back)
-    head = queue.head - released
-    queue.head = head
+    heads = iter(queue.next_heads(released))
     changes: list[tuple[object, ...]] = []
     for row, outcome in given_back:
+        line = 0
         if outcome.state is JobState.QUEUED:
-            place, head, due_ms = head, head + 1, 0
+            place, due_ms = next(heads), 0
+            line = 0 if lines is None else lines.join(row.flow)
         else:
             place, due_ms = queue.next_place(), tx.now_ms + outcome.delay_ms
-        change = (outcome.state.value, place, due_ms, outcome.value, row.attempt)
+        change = (outcome.state.value, line, place, due_ms, outcome.value, row.attempt)
         changes.append((*change, row.settled_fence, row.key))
     tx.sql.executemany(
-        "UPDATE jobs SET state = ?, place = ?, due_ms = ?, value = ?, attempt = ?, "
-        "settled_fence = ?, worker = '', leased_until_ms = 0 WHERE key = ?",
+        "UPDATE jobs SET state = ?, line = ?, place = ?, turn = 0, due_ms = ?, value = ?, "
+        "attempt = ?, settled_fence = ?, worker = '', leased_until_ms = 0 WHERE key = ?",
         changes,
     )
     queue.save(tx)

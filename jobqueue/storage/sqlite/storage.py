@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
 from jobqueue.errors import ConfigurationError, StorageError
-from jobqueue.states import CancelResult, JobState, TtlResult
+from jobqueue.flow import Control, Limit, LimitInfo, LimitScope, Schedules, StoredSchedule
+from jobqueue.states import CancelResult, JobState, RescheduleResult, TtlResult
 from jobqueue.storage.base import (
     Claim,
     ClaimRequest,
@@ -25,7 +26,16 @@ from jobqueue.storage.base import (
     Subscription,
 )
 from jobqueue.storage.clock import Clock, system_clock
-from jobqueue.storage.sqlite import leasing, producing, reading, settling, upkeep
+from jobqueue.storage.sqlite import (
+    controlling,
+    leasing,
+    limiting,
+    producing,
+    reading,
+    scheduling,
+    settling,
+    upkeep,
+)
 from jobqueue.storage.sqlite.connection import Connection, Work
 from jobqueue.storage.sqlite.subscribing import SQLiteSubscription
 from jobqueue.storage.sqlite.watcher import Listener, Waiter, Watcher
@@ -210,6 +220,46 @@ class SQLiteStorage(Storage):
 
     async def counts(self, queue: str) -> dict[JobState, int]:
         return await self._read(lambda tx: reading.counts(tx, queue))
+
+    async def reschedule(
+        self, queue: str, ids: Sequence[str], due_ms: int
+    ) -> list[RescheduleResult]:
+        return await self._write(lambda tx: controlling.reschedule(tx, queue, ids, due_ms))
+
+    async def delayed(
+        self, queue: str, limit: int, after: tuple[int, str] | None = None
+    ) -> list[StoredJob]:
+        return await self._read(lambda tx: reading.delayed(tx, queue, limit, after))
+
+    async def control(self, queue: str, changes: Mapping[str, int] | None = None) -> Control:
+        if not changes:
+            return await self._read(lambda tx: controlling.read(tx, queue))
+        return await self._write(lambda tx: controlling.change(tx, queue, changes))
+
+    async def set_limit(self, queue: str, scope: LimitScope, limit: Limit | None) -> None:
+        await self._write(lambda tx: limiting.set_limit(tx, queue, scope, limit))
+
+    async def limits(self, queue: str) -> list[LimitInfo]:
+        return await self._read(lambda tx: limiting.limits(tx, queue))
+
+    async def clear(self, queue: str, limit: int, ttl_ms: int, value: bytes) -> int:
+        return await self._write(lambda tx: controlling.clear(tx, queue, limit, ttl_ms, value))
+
+    async def obliterate(self, queue: str, limit: int) -> int:
+        return await self._write(lambda tx: controlling.obliterate(tx, queue, limit))
+
+    async def schedules(
+        self, queue: str, ids: Sequence[str] | None = None, *, due: int = 0
+    ) -> Schedules:
+        return await self._read(lambda tx: scheduling.schedules(tx, queue, ids, due))
+
+    async def put_schedule(
+        self, queue: str, schedule: StoredSchedule, jobs: Sequence[NewJob] = ()
+    ) -> bool:
+        return await self._write(lambda tx: scheduling.put_schedule(tx, queue, schedule, jobs))
+
+    async def delete_schedule(self, queue: str, id: str) -> bool:
+        return await self._write(lambda tx: scheduling.delete_schedule(tx, queue, id))
 
     async def leave(self, queue: str, worker: str) -> None:
         """As the port says. Nothing is ever handed over here that is not leased."""

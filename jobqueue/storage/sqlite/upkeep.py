@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from jobqueue.storage.sqlite.connection import Transaction
+from jobqueue.storage.sqlite.limiting import drop_idle_lanes
 from jobqueue.storage.sqlite.outbox import KEEP_MS, drop_old_messages, machine_ms
 from jobqueue.storage.sqlite.rows import find_queue
 
@@ -16,14 +17,17 @@ _VACUUM_PAGES: Final = 1000
 
 def nothing_to_prune(tx: Transaction, name: str) -> int | None:
     queue = find_queue(tx, name)
+    key = 0 if queue is None else queue.key
     now_ms = machine_ms()
     found = tx.sql.execute(
         "SELECT EXISTS (SELECT 1 FROM jobs WHERE queue = ? "
         "AND state IN ('completed', 'failed', 'cancelled') AND expires_ms <= ?) "
+        "OR EXISTS (SELECT 1 FROM lanes WHERE queue = ? AND running = 0 AND forget_ms <= ? "
+        "AND NOT EXISTS (SELECT 1 FROM held WHERE lane = lanes.key)) "
         "OR EXISTS (SELECT 1 FROM listeners WHERE until_ms <= ?) "
         "OR EXISTS (SELECT 1 FROM (SELECT at_ms FROM messages ORDER BY seq LIMIT 1) "
         "WHERE at_ms <= ?)",
-        (0 if queue is None else queue.key, tx.now_ms, now_ms, now_ms - KEEP_MS),
+        (key, tx.now_ms, key, tx.now_ms, now_ms, now_ms - KEEP_MS),
     ).fetchone()[0]
     return None if found else 0
 
@@ -34,6 +38,8 @@ def prune(tx: Transaction, name: str, limit: int) -> int:
     queue = find_queue(tx, name)
     if queue is None:
         return 0
+    if queue.flowing:
+        drop_idle_lanes(tx, queue, limit)
     return tx.sql.execute(
         "DELETE FROM jobs WHERE key IN (SELECT key FROM jobs WHERE queue = ? "
         "AND state IN ('completed', 'failed', 'cancelled') AND expires_ms <= ? "

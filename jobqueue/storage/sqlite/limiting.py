@@ -1,0 +1,473 @@
+"""Limits: what is in force, how much of it is used, and the jobs that it holds back.
+
+A lane is what one limit is about: a queue, a job type, one key, or those of one ``alone``. It has
+a row while it has something to say: jobs that run, starts that count, jobs that it holds back.
+A job that it holds back is in no line, but has an entry in ``held``; when its lane can take it, it
+goes back to the head of its line and keeps the entry (``back``) until it starts or ends.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, cast
+
+from jobqueue.flow import Limit, LimitInfo, LimitKind, LimitScope, Rate, RateKind
+from jobqueue.packing import pack, unpack
+from jobqueue.storage import rates
+from jobqueue.storage.base import MAX_BATCH
+from jobqueue.storage.sqlite.connection import Transaction
+from jobqueue.storage.sqlite.lines import Candidate, Lines, level_of
+from jobqueue.storage.sqlite.rows import (
+    JobRow,
+    QueueRow,
+    find_queue,
+    make_queue,
+    select_in,
+    unpack_flow,
+)
+
+_ALONE: Final = "alone"
+_ONE_AT_A_TIME: Final = Limit(concurrency=1)
+_ANY_NUMBER: Final = 1 << 30
+
+
+class LaneName(NamedTuple):
+    """What a lane is about. ``kind`` is that of a limit, or :data:`_ALONE`."""
+
+    kind: str
+    name: str
+    text: str
+
+
+_QUEUE: Final = LaneName(LimitKind.QUEUE.value, "", "")
+
+
+@dataclass(slots=True)
+class Lane:
+    """A lane's row.
+
+    ``key`` is 0 while it has none. ``limit`` is ``None`` when none is in force any more. ``holds``:
+    it may have jobs that it holds back or has let go.
+    """
+
+    name: LaneName
+    limit: Limit | None
+    key: int = 0
+    running: int = 0
+    starts: rates.RateState | None = None
+    wake_ms: int | None = None
+    holds: bool = False
+
+    @property
+    def rate(self) -> Rate | None:
+        return None if self.limit is None else self.limit.rate
+
+    def concurrency_left(self) -> int:
+        if self.limit is None or not self.limit.concurrency:
+            return _ANY_NUMBER
+        return max(0, self.limit.concurrency - self.running)
+
+    def room(self, now_ms: int) -> int:
+        """How many of its jobs may start now."""
+        left = self.concurrency_left()
+        if self.rate is None or not left:
+            return left
+        return min(left, rates.free(self.rate, self._starts(self.rate), now_ms))
+
+    def start(self, now_ms: int) -> None:
+        self.running += 1
+        if self.rate is not None:
+            self.starts = rates.started(self.rate, self._starts(self.rate), now_ms)
+
+    def next_start_ms(self, now_ms: int) -> int | None:
+        """When time alone lets the next one start; ``None`` when it must wait for another."""
+        if self.rate is None or not self.concurrency_left():
+            return None
+        return rates.next_start(self.rate, self._starts(self.rate), now_ms)
+
+    def forget_ms(self) -> int:
+        """From when on its starts do not count any more."""
+        if not self.starts:
+            return 0
+        last = self.starts[-1][0] if isinstance(self.starts, list) else self.starts
+        return int(last) + 1
+
+    def _starts(self, rate: Rate) -> rates.RateState:
+        return rates.nothing_started(rate) if self.starts is None else self.starts
+
+
+_LANE: Final = (
+    "SELECT kind, name, text, key, running, starts, wake_ms, "
+    "EXISTS (SELECT 1 FROM held WHERE lane = lanes.key) FROM lanes "
+)
+
+
+class _Fitting(NamedTuple):
+    """A job that its lane lets go, in the order of these."""
+
+    level: int
+    turn: int
+    key: int
+    flow: bytes | None
+    lane: int
+
+
+class Lanes:
+    """The lanes of a queue, in one transaction. Its caller saves the queue's row afterwards."""
+
+    def __init__(self, tx: Transaction, queue: QueueRow) -> None:
+        self._tx = tx
+        self._queue = queue
+        self._limits = {
+            (kind, name): unpack_limit(body)
+            for kind, name, body in tx.sql.execute(
+                "SELECT kind, name, body FROM limits WHERE queue = ?", (queue.key,)
+            )
+        }
+        self._lanes: dict[LaneName, Lane] = {}
+        self._changed: dict[LaneName, Lane] = {}
+
+    # -- which lanes -----------------------------------------------------------------------------
+
+    def of_queue(self) -> Lane | None:
+        """The lane of all jobs, if there is a limit on them."""
+        return self._lane(_QUEUE) if (_QUEUE.kind, "") in self._limits else None
+
+    def names(self, job_name: str, flow: bytes | None) -> list[LaneName]:
+        """The lanes of a job, in the order in which they are asked."""
+        found: list[LaneName] = []
+        known = unpack_flow(flow)
+        if known is not None:
+            if known.alone:
+                found.append(LaneName(_ALONE, "", known.alone))
+            if known.limit and (LimitKind.KEY.value, known.limit) in self._limits:
+                found.append(LaneName(LimitKind.KEY.value, known.limit, known.key))
+        if (LimitKind.TYPE.value, job_name) in self._limits:
+            found.append(LaneName(LimitKind.TYPE.value, job_name, ""))
+        return found
+
+    def load(self, names: Iterable[LaneName]) -> None:
+        """Read lanes together, so that each is not read alone."""
+        texts: dict[tuple[str, str], list[str]] = {}
+        for kind, name, text in names:
+            if LaneName(kind, name, text) not in self._lanes:
+                texts.setdefault((kind, name), []).append(text)
+        for (kind, name), wanted in texts.items():
+            statement = _LANE + "WHERE queue = ? AND kind = ? AND name = ? AND text IN ({})"
+            for row in select_in(self._tx, statement, (self._queue.key, kind, name), wanted):
+                self._keep(row)
+            for text in wanted:
+                lane = LaneName(kind, name, text)
+                if lane not in self._lanes:
+                    self._lanes[lane] = Lane(lane, self._limit(lane))
+
+    def _lane(self, name: LaneName) -> Lane:
+        if name not in self._lanes:
+            self.load((name,))
+        return self._lanes[name]
+
+    def _keep(self, row: Sequence[Any]) -> Lane:
+        *name, key, running, starts, wake_ms, holds = row
+        lane_name = LaneName(*name)
+        if lane_name not in self._lanes:
+            state = None if starts is None else cast("rates.RateState", unpack(starts))
+            self._lanes[lane_name] = Lane(
+                lane_name, self._limit(lane_name), key, running, state, wake_ms, bool(holds)
+            )
+        return self._lanes[lane_name]
+
+    def _limit(self, lane: LaneName) -> Limit | None:
+        if lane.kind == _ALONE:
+            return _ONE_AT_A_TIME
+        return self._limits.get((lane.kind, lane.name))
+
+    # -- jobs that start, end, and are held back -------------------------------------------------
+
+    def refusing(self, names: Sequence[LaneName]) -> Lane | None:
+        """The first of these lanes that lets no job start now."""
+        for name in names:
+            lane = self._lane(name)
+            if not lane.room(self._tx.now_ms):
+                return lane
+        return None
+
+    def start(self, names: Iterable[LaneName]) -> None:
+        """A job starts that is in these lanes."""
+        for name in names:
+            lane = self._changed[name] = self._lane(name)
+            lane.start(self._tx.now_ms)
+        everything = self.of_queue()
+        if everything is not None:
+            everything.start(self._tx.now_ms)
+            self._changed[_QUEUE] = everything
+
+    def stop(self, rows: Iterable[JobRow]) -> None:
+        """Jobs that ran do so no more."""
+        everything = self.of_queue()
+        stopped = [self.names(row.name, row.flow) for row in rows]
+        self.load(name for names in stopped for name in names)
+        for names in stopped:
+            for name in names:
+                lane = self._changed[name] = self._lanes[name]
+                lane.running = max(0, lane.running - 1)
+            if everything is not None:
+                everything.running = max(0, everything.running - 1)
+                self._changed[_QUEUE] = everything
+
+    def hold_back(self, jobs: Sequence[tuple[Candidate, Lane]]) -> None:
+        """Put jobs aside, each with the lane that does not let it start."""
+        for _, lane in jobs:
+            self._changed[lane.name] = lane
+            lane.holds = True
+            if not lane.key:
+                self._insert(lane)
+        self._touch(
+            job.held_by for job, lane in jobs if job.held_by is not None and job.held_by != lane.key
+        )
+        self._tx.sql.executemany(
+            "INSERT INTO held (job, lane, back, level, turn) VALUES (?, ?, 0, ?, ?) "
+            "ON CONFLICT (job) DO UPDATE SET lane = excluded.lane, back = 0",
+            [
+                (
+                    job.key,
+                    lane.key,
+                    level_of(job.flow),
+                    self._queue.next_place() if job.held_turn is None else job.held_turn,
+                )
+                for job, lane in jobs
+            ],
+        )
+        self._tx.sql.executemany(
+            "UPDATE jobs SET line = ? WHERE key = ?", [(-lane.key, job.key) for job, lane in jobs]
+        )
+
+    def release(self, keys: Sequence[int]) -> None:
+        """Jobs start or end that lanes may have held back: those have room for others."""
+        statement = "SELECT lane FROM held WHERE job IN ({})"
+        self._touch({row[0] for row in select_in(self._tx, statement, (), keys)})
+        self._tx.sql.executemany("DELETE FROM held WHERE job = ?", [(key,) for key in keys])
+
+    def wake(self) -> None:
+        """See to lanes whose time has come."""
+        found = self._tx.sql.execute(
+            _LANE + "WHERE queue = ? AND wake_ms <= ? ORDER BY wake_ms, key LIMIT ?",
+            (self._queue.key, self._tx.now_ms, MAX_BATCH),
+        ).fetchall()
+        for row in found:
+            lane = self._keep(row)
+            self._changed[lane.name] = lane
+
+    def _touch(self, keys: Iterable[int]) -> None:
+        for row in select_in(self._tx, _LANE + "WHERE key IN ({})", (), keys):
+            lane = self._keep(row)
+            self._changed[lane.name] = lane
+
+    # -- letting go ------------------------------------------------------------------------------
+
+    def let_go(self, lines: Lines, limit: int) -> int:
+        """Of each lane that changed, send as many jobs back to their lines as may start; so many in
+        all. The rest is left for the next claim.
+
+        Returns:
+            How many went back.
+        """
+        fitting: list[_Fitting] = []
+        for lane in self._changed.values():
+            if lane.holds:
+                fitting += self._fitting(lane, limit - len(fitting))
+        if fitting:
+            self._to_lines(lines, sorted(fitting))
+        self._save()
+        return len(fitting)
+
+    def _fitting(self, lane: Lane, limit: int) -> list[_Fitting]:
+        """Jobs of a lane that may start, beside those that have been let go already. Notes when the
+        lane is to be looked at again."""
+        room = lane.room(self._tx.now_ms)
+        wanted = room if lane.limit is None else max(0, room - self._let_go_before(lane, room))
+        # One more, to see whether any is left.
+        held = self._tx.sql.execute(
+            "SELECT level, held.turn, job, flow FROM held JOIN jobs ON key = job "
+            "WHERE lane = ? AND back = 0 ORDER BY level, held.turn LIMIT ?",
+            (lane.key, min(wanted, limit) + 1),
+        ).fetchall()
+        fitting = held[: min(wanted, limit)]
+        lane.wake_ms = None
+        if len(held) > len(fitting):
+            if wanted > limit:
+                lane.wake_ms = self._tx.now_ms
+            elif not room:
+                lane.wake_ms = lane.next_start_ms(self._tx.now_ms)
+        return [_Fitting(*row, lane.key) for row in fitting]
+
+    def _let_go_before(self, lane: Lane, at_most: int) -> int:
+        return self._tx.sql.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM held WHERE lane = ? AND back = 1 LIMIT ?)",
+            (lane.key, at_most),
+        ).fetchone()[0]
+
+    def _to_lines(self, lines: Lines, fitting: Sequence[_Fitting]) -> None:
+        """To the heads of their lines, but behind those that the same lane let go before them."""
+        changes: list[tuple[int, int, int, int]] = []
+        for place, job in zip(self._queue.next_heads(len(fitting)), fitting, strict=True):
+            line = lines.join(job.flow)
+            before = self._tx.sql.execute(
+                "SELECT place FROM held JOIN jobs ON key = job WHERE lane = ? AND back = 1 "
+                "AND level = ? AND held.turn < ? AND line = ? ORDER BY place DESC LIMIT 1",
+                (job.lane, job.level, job.turn, line),
+            ).fetchone()
+            changes.append((line, place if before is None else before[0], job.turn, job.key))
+        lines.put(changes)
+        self._tx.sql.executemany(
+            "UPDATE held SET back = 1 WHERE job = ?", [(job.key,) for job in fitting]
+        )
+
+    def _insert(self, lane: Lane) -> None:
+        lane.key = cast(
+            "int",
+            self._tx.sql.execute(
+                "INSERT INTO lanes (queue, kind, name, text, running, forget_ms) "
+                "VALUES (?, ?, ?, ?, 0, 0)",
+                (self._queue.key, *lane.name),
+            ).lastrowid,
+        )
+
+    def _save(self) -> None:
+        """Write the lanes that changed; those that say nothing any more need no row."""
+        gone: list[tuple[int]] = []
+        kept: list[tuple[object, ...]] = []
+        for lane in self._changed.values():
+            if lane.running or lane.holds or lane.forget_ms() > self._tx.now_ms:
+                starts = None if lane.starts is None else pack(lane.starts)
+                row = (lane.running, starts, lane.wake_ms, lane.forget_ms())
+                kept.append((lane.key or None, self._queue.key, *lane.name, *row))
+            elif lane.key:
+                gone.append((lane.key,))
+                lane.key = 0
+            if not lane.key:
+                # Its row, if it gets one, has a key that is not known here.
+                del self._lanes[lane.name]
+        self._changed = {}
+        self._tx.sql.executemany("DELETE FROM lanes WHERE key = ?", gone)
+        self._tx.sql.executemany(
+            "INSERT INTO lanes (key, queue, kind, name, text, running, starts, wake_ms, forget_ms) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+            "running = excluded.running, starts = excluded.starts, wake_ms = excluded.wake_ms, "
+            "forget_ms = excluded.forget_ms",
+            kept,
+        )
+
+
+def first_to_wake(tx: Transaction, queue: QueueRow) -> int | None:
+    """When the next lane may let go of a job, by time alone."""
+    return tx.sql.execute(
+        "SELECT min(wake_ms) FROM lanes WHERE queue = ? AND wake_ms IS NOT NULL", (queue.key,)
+    ).fetchone()[0]
+
+
+def drop_idle_lanes(tx: Transaction, queue: QueueRow, limit: int) -> None:
+    """Forget lanes of which nothing counts any more."""
+    tx.sql.execute(
+        "DELETE FROM lanes WHERE key IN (SELECT key FROM lanes WHERE queue = ? AND running = 0 "
+        "AND forget_ms <= ? AND NOT EXISTS (SELECT 1 FROM held WHERE lane = lanes.key) LIMIT ?)",
+        (queue.key, tx.now_ms, limit),
+    )
+
+
+# -- the verbs -----------------------------------------------------------------------------------
+
+
+def set_limit(tx: Transaction, name: str, scope: LimitScope, limit: Limit | None) -> None:
+    """As the port says. A limit that is already in force keeps its starts: a repeat, or the next
+    worker that declares it, changes nothing."""
+    queue = make_queue(tx, name)
+    if limit is not None:
+        queue.flow(tx)
+    here = (queue.key, scope.kind.value, scope.name)
+    found = tx.sql.execute(
+        "SELECT body FROM limits WHERE queue = ? AND kind = ? AND name = ?", here
+    ).fetchone()
+    was = None if found is None else unpack_limit(found[0])
+    if limit is None:
+        tx.sql.execute("DELETE FROM limits WHERE queue = ? AND kind = ? AND name = ?", here)
+    else:
+        tx.sql.execute(
+            "INSERT OR REPLACE INTO limits (queue, kind, name, body) VALUES (?, ?, ?, ?)",
+            (*here, _pack_limit(limit)),
+        )
+    if _what_holds(was) == _what_holds(limit):
+        return
+    tx.sql.execute(
+        "DELETE FROM lanes WHERE queue = ? AND kind = ? AND name = ? "
+        "AND NOT EXISTS (SELECT 1 FROM held WHERE lane = lanes.key)",
+        here,
+    )
+    tx.sql.execute(
+        "UPDATE lanes SET running = 0, starts = NULL, forget_ms = 0, wake_ms = ? "
+        "WHERE queue = ? AND kind = ? AND name = ?",
+        (tx.now_ms, *here),
+    )
+    if limit is not None:
+        _count_running(tx, queue, scope)
+    lanes = Lanes(tx, queue)
+    lanes.wake()
+    lanes.let_go(Lines(tx, queue), MAX_BATCH)
+    queue.save(tx)
+
+
+def _what_holds(limit: Limit | None) -> Limit | None:
+    return None if limit is None else limit._replace(pinned=False)
+
+
+def _count_running(tx: Transaction, queue: QueueRow, scope: LimitScope) -> None:
+    running = tx.sql.execute(
+        "SELECT name, flow FROM jobs WHERE queue = ? AND state = 'running'", (queue.key,)
+    )
+    texts: Counter[str] = Counter()
+    for name, packed in running:
+        flow = unpack_flow(packed)
+        if scope.kind is LimitKind.QUEUE or (scope.kind is LimitKind.TYPE and name == scope.name):
+            texts[""] += 1
+        elif scope.kind is LimitKind.KEY and flow is not None and flow.limit == scope.name:
+            texts[flow.key] += 1
+    tx.sql.executemany(
+        "INSERT INTO lanes (queue, kind, name, text, running, forget_ms) VALUES (?, ?, ?, ?, ?, 0) "
+        "ON CONFLICT (queue, kind, name, text) DO UPDATE SET running = excluded.running",
+        [(queue.key, scope.kind.value, scope.name, text, n) for text, n in texts.items()],
+    )
+
+
+def limits(tx: Transaction, name: str) -> list[LimitInfo]:
+    queue = find_queue(tx, name)
+    if queue is None:
+        return []
+    found = tx.sql.execute(
+        "SELECT kind, name, body, "
+        "(SELECT coalesce(sum(running), 0) FROM lanes WHERE lanes.queue = limits.queue "
+        "AND lanes.kind = limits.kind AND lanes.name = limits.name), "
+        "(SELECT count(*) FROM lanes JOIN held ON lane = lanes.key WHERE back = 0 "
+        "AND lanes.queue = limits.queue AND lanes.kind = limits.kind AND lanes.name = limits.name) "
+        "FROM limits WHERE queue = ?",
+        (queue.key,),
+    )
+    answer = [
+        LimitInfo(LimitScope(LimitKind(kind), scope), unpack_limit(body), running, held)
+        for kind, scope, body, running, held in found
+    ]
+    order = list(LimitKind)
+    return sorted(answer, key=lambda info: (order.index(info.scope.kind), info.scope.name))
+
+
+def _pack_limit(limit: Limit) -> bytes:
+    rate = None if limit.rate is None else list(limit.rate)
+    return pack([limit.concurrency, rate, limit.pinned])
+
+
+def unpack_limit(body: bytes) -> Limit:
+    concurrency, rate, pinned = unpack(body)
+    if rate is not None:
+        count, per_ms, kind, burst = rate
+        rate = Rate(count, per_ms, RateKind(kind), burst)
+    return Limit(concurrency, rate, pinned)

@@ -1,0 +1,251 @@
+"""Lines: where queued jobs wait, by level and group, and which group's turn it is.
+
+A job's ``line`` is 0, 1 or 2 when it waits in no group, at its level; larger for a line of a group;
+below 0 while a limit holds it back (see ``limiting``). Groups of a level stand in the table
+``lines``, in the order of their turns, from the first job that joins them until a claim finds them
+empty. The jobs without a group stand there too, but only beside others.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+from jobqueue.flow import LEVELS, Priority
+from jobqueue.storage.sqlite.connection import Transaction
+from jobqueue.storage.sqlite.rows import QueueRow, unpack_flow
+
+NORMAL: Final = 0
+HIGH: Final = 1
+LOW: Final = 2
+_LEVELS: Final = {Priority.NORMAL: NORMAL, Priority.HIGH: HIGH, Priority.LOW: LOW}
+_FIRST_GROUP: Final = 3
+_FEW: Final = 2
+_MANY: Final = 64
+
+
+def level_of(flow: bytes | None) -> int:
+    """0 for the level that is served first."""
+    known = unpack_flow(flow)
+    return LEVELS.index(Priority.NORMAL if known is None else known.priority)
+
+
+class Lines:
+    """Joins jobs to the lines of a queue, in one transaction. Its caller saves the queue's row."""
+
+    def __init__(self, tx: Transaction, queue: QueueRow) -> None:
+        self._tx = tx
+        self._queue = queue
+        self._joined: dict[tuple[int, str], int] = {}
+
+    def join(self, flow: bytes | None) -> int:
+        """The line for a job that is about to be put there."""
+        if not self._queue.flowing:
+            return NORMAL
+        known = unpack_flow(flow)
+        level, group = (NORMAL, "") if known is None else (_LEVELS[known.priority], known.group)
+        line = self._joined.get((level, group))
+        if line is None:
+            line = self._joined[level, group] = self._join(level, group)
+        return line
+
+    def to_head(self, jobs: Sequence[tuple[int, bytes | None]]) -> None:
+        """Put jobs (key and flow), in their order, before all others of their lines."""
+        places = self._queue.next_heads(len(jobs))
+        self.put(
+            (self.join(flow), place, 0, key)
+            for place, (key, flow) in zip(places, jobs, strict=True)
+        )
+
+    def to_tail(self, jobs: Iterable[tuple[int, bytes | None]]) -> None:
+        """Put jobs (key and flow), in their order, behind all others of their lines."""
+        self.put((self.join(flow), self._queue.next_place(), 0, key) for key, flow in jobs)
+
+    def put(self, changes: Iterable[tuple[int, int, int, int]]) -> None:
+        """Put jobs in lines: line, place, turn and key of each."""
+        self._tx.sql.executemany(
+            "UPDATE jobs SET state = 'queued', due_ms = 0, line = ?, place = ?, turn = ? "
+            "WHERE key = ?",
+            list(changes),
+        )
+
+    def _join(self, level: int, group: str) -> int:
+        found = self._tx.sql.execute(
+            "SELECT line FROM lines WHERE queue = ? AND level = ? AND name = ?",
+            (self._queue.key, level, group),
+        ).fetchone()
+        if found is not None:
+            if not self._waits(found[0]):
+                self._add(level, group, found[0])
+            return found[0]
+        alone = not self._tx.sql.execute(
+            "SELECT 1 FROM lines WHERE queue = ? AND level = ? LIMIT 1", (self._queue.key, level)
+        ).fetchone()
+        if not group:
+            if not alone:
+                self._add(level, "", level)
+            return level
+        if alone and ((level, "") in self._joined or self._waits(level)):
+            self._add(level, "", level)
+        line = _FIRST_GROUP + self._queue.next_place()
+        self._add(level, group, line)
+        return line
+
+    def _waits(self, line: int) -> bool:
+        return (
+            self._tx.sql.execute(
+                "SELECT 1 FROM jobs WHERE queue = ? AND state = 'queued' AND line = ? LIMIT 1",
+                (self._queue.key, line),
+            ).fetchone()
+            is not None
+        )
+
+    def _add(self, level: int, group: str, line: int) -> None:
+        self._tx.sql.execute(
+            "INSERT OR REPLACE INTO lines (queue, level, name, line, turn) VALUES (?, ?, ?, ?, ?)",
+            (self._queue.key, level, group, line, self._queue.next_place()),
+        )
+
+
+class Candidate(NamedTuple):
+    """A job whose turn may have come.
+
+    Attributes:
+        key: Its row's.
+        name: Its job type.
+        flow: When it may start.
+        spec_bytes: Size of its spec.
+        place: In its line, with ``turn``.
+        turn: Orders jobs at one place.
+        held_by: Key of the lane that last held it back since it last ran, or ``None``.
+        held_turn: When one first did.
+    """
+
+    key: int
+    name: str
+    flow: bytes | None
+    spec_bytes: int
+    place: int
+    turn: int
+    held_by: int | None
+    held_turn: int | None
+
+
+_CANDIDATES: Final = (
+    "SELECT jobs.key, name, flow, length(spec), place, jobs.turn, lane, held.turn FROM jobs "
+    "JOIN specs ON specs.job = jobs.key LEFT JOIN held ON held.job = jobs.key "
+    "WHERE queue = ? AND state = 'queued' AND line = ? AND (place, jobs.turn) > (?, ?) "
+    "ORDER BY place, jobs.turn LIMIT ?"
+)
+_BEFORE_ALL: Final = (-(1 << 62), 0)
+
+
+class _Line:
+    """One line, read a few jobs at a time."""
+
+    def __init__(self, tx: Transaction, queue: int, line: int, name: str, few: int) -> None:
+        self.name = name
+        self._tx = tx
+        self._queue = queue
+        self._line = line
+        self._few = few
+        self._after = _BEFORE_ALL
+        self._read: deque[Candidate] = deque()
+
+    def peek(self) -> Candidate | None:
+        if not self._read and self._few:
+            found = self._tx.sql.execute(
+                _CANDIDATES, (self._queue, self._line, *self._after, self._few)
+            ).fetchall()
+            self._read.extend(Candidate(*row) for row in found)
+            if len(found) < self._few:
+                self._few = 0
+            else:
+                self._few, self._after = _MANY, (found[-1][4], found[-1][5])
+        return self._read[0] if self._read else None
+
+    def pop(self) -> None:
+        self._read.popleft()
+
+
+class _Level:
+    """One level: a line, or groups that take turns."""
+
+    def __init__(self, tx: Transaction, queue: QueueRow, level: int, count: int) -> None:
+        self._tx = tx
+        self._queue = queue
+        self._level = level
+        self._rotation = tx.sql.execute(
+            "SELECT line, name FROM lines WHERE queue = ? AND level = ? ORDER BY turn",
+            (queue.key, level),
+        )
+        self._behind: deque[_Line] = deque()
+        self._emptied: list[str] = []
+        self._front = self._next()
+        self._takes_turns = self._front is not None
+        if not self._takes_turns:
+            self._front = _Line(tx, queue.key, level, "", min(count + 1, _MANY))
+
+    def peek(self) -> Candidate | None:
+        while self._front is not None:
+            found = self._front.peek()
+            if found is not None:
+                return found
+            self._emptied.append(self._front.name)
+            self._front = self._next()
+        return None
+
+    def pop(self) -> None:
+        """Take what :meth:`peek` showed."""
+        assert self._front is not None
+        self._front.pop()
+        if self._takes_turns:
+            self._behind.append(self._front)
+            self._front = self._next()
+
+    def close(self) -> None:
+        self._rotation.close()
+
+    def save(self) -> None:
+        """Write down whose turn it is now. Groups that gave their last job may be left: the next
+        claim, or who joins them, finds them empty."""
+        if not self._takes_turns:
+            return
+        self._tx.sql.executemany(
+            "DELETE FROM lines WHERE queue = ? AND level = ? AND name = ?",
+            [(self._queue.key, self._level, name) for name in self._emptied],
+        )
+        self._tx.sql.executemany(
+            "UPDATE lines SET turn = ? WHERE queue = ? AND level = ? AND name = ?",
+            [
+                (self._queue.next_place(), self._queue.key, self._level, line.name)
+                for line in self._behind
+            ],
+        )
+
+    def _next(self) -> _Line | None:
+        found = self._rotation.fetchone()
+        if found is not None:
+            return _Line(self._tx, self._queue.key, *found, _FEW)
+        return self._behind.popleft() if self._behind else None
+
+
+class Turns:
+    """Who waits, in the order of turns, as of one moment: read before anything is written."""
+
+    def __init__(self, tx: Transaction, queue: QueueRow, count: int) -> None:
+        self._levels = {level: _Level(tx, queue, level, count) for level in (HIGH, NORMAL, LOW)}
+
+    def peek(self, level: int) -> Candidate | None:
+        return self._levels[level].peek()
+
+    def pop(self, level: int) -> None:
+        self._levels[level].pop()
+
+    def save(self) -> None:
+        """To be called once nothing is read any more."""
+        for level in self._levels.values():
+            level.close()
+        for level in self._levels.values():
+            level.save()
