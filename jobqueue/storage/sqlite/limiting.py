@@ -461,8 +461,9 @@ def limits(tx: Transaction, name: str) -> list[LimitInfo]:
 
 
 def _pack_limit(limit: Limit) -> bytes:
-    rate = None if limit.rate is None else list(limit.rate)
-    return pack([limit.concurrency, rate, limit.pinned])
+    rate = limit.rate
+    fields = None if rate is None else [rate.count, rate.per_ms, rate.kind.value, rate.burst]
+    return pack([limit.concurrency, fields, limit.pinned])
 
 
 def unpack_limit(body: bytes) -> Limit:
