@@ -140,10 +140,7 @@ local function take_from_lines()
 
   local settings = redis.call('HMGET', counts, 'paused', 'low_every', 'low_since')
   local low_every, low_since = tonumber(settings[2] or 0), tonumber(settings[3] or 0)
-  local room, room_at = lanes.room('q')
-  if settings[1] then
-    room, room_at = 0, nil
-  end
+  local room = settings[1] and 0 or lanes.room('q')
   local enough = math.min(wanted, room)
   local low_waits = low_every > 0 and lines.waits(LOW)
 
@@ -236,10 +233,7 @@ local function take_from_lines()
     -- Not all was looked at: somebody else may find something.
     lines.ticket()
   end
-  due_in = next_step(prefix, delayed, now)
-  if room - #ids < 1 and room_at and (due_in < 0 or room_at - now < due_in) then
-    due_in = math.max(0, room_at - now)
-  end
+  due_in = next_step(prefix, delayed, now, lanes.queue_opens(lines.waits()))
   more = looked >= POINTERS_AT_MOST and 1 or 0
 end
 

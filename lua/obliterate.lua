@@ -16,26 +16,31 @@
 --   2  jobs at most
 -- RETURNS
 --   how many were forgotten
--- include: clock pieces lines waiting
+-- include: clock pieces lines scopes lanes waiting
 -- flags: allow-oom
 local job, ready, delayed, leases, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local stale, prefix = KEYS[6], KEYS[10]
 local finished = { completed = KEYS[7], failed = KEYS[8], cancelled = KEYS[9] }
-local limit, forgotten = tonumber(ARGV[2]), 0
+local limit, forgotten, freed = tonumber(ARGV[2]), 0, {}
+local lines = lines_open(prefix, ready, counts)
+local lanes = lanes_open(prefix, job, counts, now_ms(ARGV[1]), lines)
 
 local function forget(ids)
   for _, id in ipairs(ids) do
     local key = job .. id
-    local found = redis.call('HMGET', key, 'state', 'flow', 'flow1')
+    local found = redis.call('HMGET', key, 'state', 'flow', 'flow1', 'name')
     local state = found[1]
     if state then
       local flow = flow_of(key, found[2], found[3])
-      if flow[7] and redis.call('GET', prefix .. 'unique:' .. flow[7][1]) == id then
-        redis.call('DEL', prefix .. 'unique:' .. flow[7][1])
-      end
-      if state == 'queued' or state == 'scheduled' or state == 'retrying' then
+      if state == 'running' then
+        lanes.count(freed, found[4], flow)
+      elseif state == 'queued' or state == 'scheduled' or state == 'retrying' then
         redis.call('HINCRBY', counts, state, -1)
       end
+      if not finished[state] then
+        flow_ended(prefix, counts, id, flow, 1)
+      end
+      flow_forgotten(prefix, id, flow)
       redis.call('DEL', key)
       forgotten = forgotten + 1
     end
@@ -63,6 +68,7 @@ for _, index in ipairs({ leases, finished.completed, finished.failed, finished.c
     forget_from(index)
   end
 end
+lanes.release(freed)
 if forgotten > 0 then
   return forgotten
 end

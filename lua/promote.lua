@@ -40,6 +40,6 @@ ending.save()
 promote(job, delayed, ready, counts, now, ARGV[2], lines)
 lanes.wake_due()
 events_publish(events_channel, events)
-local next_ms = next_step(prefix, delayed, now)
+local next_ms = next_step(prefix, delayed, now, lanes.queue_opens(lines.waits()))
 flow_off(prefix, ready, counts)
 return next_ms

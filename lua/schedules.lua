@@ -29,4 +29,4 @@ for _, id in ipairs(ids) do
   end
 end
 local first = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')[2]
-return { now, tonumber(first or 0), found }
+return { now, first and math.max(now, tonumber(first)) or 0, found }

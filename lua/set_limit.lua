@@ -32,11 +32,17 @@ if ARGV[3] == '' then
     end
   end
 else
-  -- Another generation: what its rate has counted under the old limit is another key.
   local limit = {
     tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7]),
-    tonumber(ARGV[8]), redis.call('HINCRBY', counts, 'generation', 1),
+    tonumber(ARGV[8]),
   }
+  local old = was and cmsgpack.unpack(was) or {}
+  local same_rate = true
+  for i = 2, 5 do
+    same_rate = same_rate and old[i] == limit[i]
+  end
+  -- What another rate has counted is under another generation.
+  limit[7] = same_rate and old[7] or redis.call('HINCRBY', counts, 'generation', 1)
   redis.call('HSET', limits, scope, cmsgpack.pack(limit))
 end
 local number = redis.call('HLEN', limits)

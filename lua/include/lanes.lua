@@ -7,6 +7,7 @@
 local ALONE = { 1, 0 }
 local BY_LEVEL = 2 ^ 50
 local MOVED_AT_MOST = 500
+local RATE_LONGER_MS = 10000
 
 -- lanes_open(prefix, job, counts, now, lines): the lanes of a queue that uses time and flow.
 local function lanes_open(prefix, job, counts, now, lines)
@@ -89,7 +90,7 @@ local function lanes_open(prefix, job, counts, now, lines)
     if limit[4] == 'bucket' then
       local interval = limit[3] / limit[2]
       local arrival = math.max(tonumber(redis.call('GET', key) or 0), now) + number * interval
-      local lives = math.max(1, math.ceil(arrival - now))
+      local lives = text(math.ceil(arrival - now) + RATE_LONGER_MS)
       redis.call('SET', key, string.format('%.17g', arrival), 'PX', lives)
       return
     end
@@ -106,7 +107,7 @@ local function lanes_open(prefix, job, counts, now, lines)
       redis.call('LSET', key, -1, text(counts_until))
       redis.call('RPUSH', key, number, last[3] + number)
     end
-    redis.call('PEXPIRE', key, text(counts_until - now))
+    redis.call('PEXPIRE', key, text(counts_until - now + RATE_LONGER_MS))
   end
 
   -- How many more of a lane may start now; and when more may, if its rate is what keeps them.
@@ -159,6 +160,15 @@ local function lanes_open(prefix, job, counts, now, lines)
     end
   end
 
+  -- When the rate of the whole queue lets the next one start, if somebody waits for that.
+  function lanes.queue_opens(somebody_waits)
+    if not somebody_waits or redis.call('HEXISTS', counts, 'paused') == 1 then
+      return nil
+    end
+    local room, next_at = lanes.room('q')
+    return room < 1 and next_at or nil
+  end
+
   -- Hold a job back until its lane has room.
   function lanes.hold(lane, id, flow)
     local order = redis.call('HGET', job .. id, 'order')
@@ -180,26 +190,21 @@ local function lanes_open(prefix, job, counts, now, lines)
     end
   end
 
-  -- Let as many go back to the head of their lines as the lane has room for; how many it looked at.
-  function lanes.wake(lane, most)
+  -- Take out as many as a lane has room for.
+  local function take_held(woken, lane, most)
     redis.call('ZREM', wakes, lane)
     local there = tonumber(redis.call('HGET', held, lane) or 0)
     if there == 0 then
-      return 0
+      return
     end
     local room, next_at = lanes.room(lane)
     local number = math.min(there, room, most)
     if number > 0 then
-      local ids = redis.call('ZPOPMIN', prefix .. 'held:' .. lane, text(number))
-      count_held(lane, -(#ids / 2))
-      for i = #ids - 1, 1, -2 do
-        local key = job .. ids[i]
-        local found = redis.call('HMGET', key, 'state', 'flow', 'flow1')
-        if found[1] == 'queued' then
-          lines.push_head(ids[i], flow_of(key, found[2], found[3]))
-        end
+      local found = redis.call('ZPOPMIN', prefix .. 'held:' .. lane, text(number))
+      count_held(lane, -(#found / 2))
+      for i = 1, #found, 2 do
+        woken[#woken + 1] = { id = found[i], place = tonumber(found[i + 1]) }
       end
-      lines.ticket()
     end
     if there > number then
       if number == most then
@@ -208,23 +213,34 @@ local function lanes_open(prefix, job, counts, now, lines)
         look_again(lane, next_at)
       end
     end
-    return number
+  end
+
+  -- Let as many go back to the head of their lines, in order, as these lanes have room for.
+  local function wake(some)
+    local woken = {}
+    for _, lane in ipairs(some) do
+      if #woken < MOVED_AT_MOST then
+        take_held(woken, lane, MOVED_AT_MOST - #woken)
+      else
+        look_again(lane, now)
+      end
+    end
+    table.sort(woken, function(one, other) return one.place > other.place end)
+    for _, each in ipairs(woken) do
+      local key = job .. each.id
+      local found = redis.call('HMGET', key, 'state', 'flow', 'flow1')
+      if found[1] == 'queued' then
+        lines.push_head(each.id, flow_of(key, found[2], found[3]))
+      end
+    end
+    if #woken > 0 then
+      lines.ticket()
+    end
   end
 
   -- Wake the lanes whose time has come.
   function lanes.wake_due()
-    local left = MOVED_AT_MOST
-    for _, lane in ipairs(redis.call('ZRANGEBYSCORE', wakes, '-inf', now, 'LIMIT', 0, 100)) do
-      if left > 0 then
-        left = left - lanes.wake(lane, left)
-      end
-    end
-  end
-
-  -- When the next lane is to be looked at, or nil.
-  function lanes.next_look()
-    local first = redis.call('ZRANGE', wakes, 0, 0, 'WITHSCORES')[2]
-    return first and tonumber(first)
+    wake(redis.call('ZRANGEBYSCORE', wakes, '-inf', now, 'LIMIT', 0, 100))
   end
 
   -- Take a waiting job out of whatever lane holds it back; whether one did. The others of its lanes
@@ -245,6 +261,7 @@ local function lanes_open(prefix, job, counts, now, lines)
 
   -- Jobs run no longer: there is room again for others of their lanes. released: numbers by lane.
   function lanes.release(released)
+    local some = {}
     for lane, number in pairs(released) do
       if redis.call('HINCRBY', busy, lane, -number) <= 0 then
         redis.call('HDEL', busy, lane)
@@ -252,9 +269,10 @@ local function lanes_open(prefix, job, counts, now, lines)
       if lane == 'q' then
         lines.ticket()
       elseif redis.call('HEXISTS', held, lane) == 1 then
-        lanes.wake(lane, MOVED_AT_MOST)
+        some[#some + 1] = lane
       end
     end
+    wake(some)
   end
 
   -- The lanes of a job with that of the queue, where limited, to be counted in a table.

@@ -39,6 +39,13 @@ local function flow_kept(prefix, id, flow, ttl_ms)
   end
 end
 
+-- flow_forgotten(prefix, id, flow): a job is no longer stored.
+local function flow_forgotten(prefix, id, flow)
+  if flow[7] and redis.call('GET', prefix .. 'unique:' .. flow[7][1]) == id then
+    redis.call('DEL', prefix .. 'unique:' .. flow[7][1])
+  end
+end
+
 -- flow_ended(prefix, counts, id, flow, ttl_ms): a job that says something has ended.
 local function flow_ended(prefix, counts, id, flow, ttl_ms)
   if flow == PLAIN then

@@ -216,7 +216,9 @@ local function storing_open(at)
       if not may_store(new, is_welcome) then
         return
       end
-      local cancel_request = redis.call('HGET', key, 'cancel_request')
+      local old = redis.call('HMGET', key, 'cancel_request', 'flow', 'flow1')
+      local cancel_request = old[1]
+      flow_forgotten(prefix, id, flow_of(key, old[2], old[3]))
       redis.call('DEL', key)
       redis.call('ZREM', at.finished_cancelled, id)
       store(key, new)

@@ -1,7 +1,7 @@
--- next_step(prefix, delayed, now): ms until a job is due, expires or may start under its rate; -1
--- when none will.
-local function next_step(prefix, delayed, now)
-  local first
+-- next_step(prefix, delayed, now, room_at): ms until a job is due, expires or may start under its
+-- rate, and at room_at if that is a moment; -1 when none will.
+local function next_step(prefix, delayed, now, room_at)
+  local first = room_at
   for _, key in ipairs({ delayed, prefix .. 'expiring', prefix .. 'wakes' }) do
     local at = tonumber(redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2])
     if at and (not first or at < first) then

@@ -17,8 +17,12 @@ from jobqueue.states import TERMINAL, JobState
 
 QUEUE_KEY: Final = re.compile(rb"\A(jq:\{[^{}]*\}:)(.*)\Z", re.DOTALL)
 FIXED: Final = re.compile(
-    rb"\A(ready|priority|delayed|leases|workers|claimed|counts|stale|listeners|finished:[a-z]+)\Z"
+    rb"\A(ready|delayed|leases|workers|claimed|counts|stale|listeners|finished:[a-z]+"
+    rb"|normal|high|low|group:.*|turns:[a-z]+|limits|busy|held|held:.*|wakes|expiring|unique:.*"
+    rb"|schedules|schedules_due)\Z",
+    re.DOTALL,
 )
+LINE: Final = re.compile(rb"\A(high|low|group:.*|held:.*)\Z", re.DOTALL)
 
 
 @dataclass
@@ -77,16 +81,21 @@ def _faults_of(admin: Any, queue: _Queue, exempt: list[re.Pattern[bytes]]) -> It
 
 def _misplaced(admin: Any, queue: _Queue, states: dict[bytes, JobState]) -> Iterator[str]:
     """Jobs that are not where their state says, and numbers that are not theirs."""
-    lists = [b"ready", *(name for name in queue.keys if name.startswith(b"inbox:"))]
+    lists = [b"ready", b"normal", *(name for name in queue.keys if name.startswith(b"inbox:"))]
     ready = {id for name in lists for id in admin.lrange(queue.key(name), 0, -1)}
+    lines = [name for name in queue.keys if LINE.match(name)]
+    in_lines = {id for name in lines for id in admin.zrange(queue.key(name), 0, -1)}
     delayed = set(admin.zrange(queue.key(b"delayed"), 0, -1))
     leases = set(admin.zrange(queue.key(b"leases"), 0, -1))
     by_state: defaultdict[JobState, set[bytes]] = defaultdict(set)
     for id, state in states.items():
         by_state[state].add(id)
     # A pointer in a list is no permission, so it may outlive its job; the indexes may not.
-    if lost := by_state[JobState.QUEUED] - ready:
+    if lost := by_state[JobState.QUEUED] - ready - in_lines:
         yield f"{queue.prefix!r}: queued, and nowhere to be claimed from: {lost}"
+    if gone := in_lines - by_state[JobState.QUEUED]:
+        yield f"{queue.prefix!r}: in a line, and not queued: {gone}"
+    yield from _miscounted(admin, queue, states, in_lines)
     if lost := set(admin.smembers(queue.key(b"stale"))) - ready:
         yield f"{queue.prefix!r}: stale, and not in the list any more: {lost}"
     if delayed != by_state[JobState.SCHEDULED] | by_state[JobState.RETRYING]:
@@ -108,3 +117,44 @@ def _misplaced(admin: Any, queue: _Queue, states: dict[bytes, JobState]) -> Iter
             counted = int(admin.hget(queue.key(b"counts"), state.value) or 0)
             if counted != numbers[state]:
                 yield f"{queue.prefix!r}: {numbers[state]} {state.value}, counted as {counted}"
+
+
+def _miscounted(
+    admin: Any, queue: _Queue, states: dict[bytes, JobState], in_lines: set[bytes]
+) -> Iterator[str]:
+    """What time and flow keeps beside the jobs, held against them."""
+    held = {name: int(n) for name, n in admin.hgetall(queue.key(b"held")).items()}
+    there = {
+        name.removeprefix(b"held:"): admin.zcard(queue.key(name))
+        for name in queue.keys
+        if name.startswith(b"held:")
+    }
+    if held != there:
+        yield f"{queue.prefix!r}: held back are {there}, counted as {held}"
+    if not admin.hexists(queue.key(b"counts"), "flow"):
+        return
+    alive = {id for id, state in states.items() if state not in TERMINAL}
+    flowing = {id for id in alive if admin.hexists(queue.key(b"job:" + id), "flow")}
+    counted = int(admin.hget(queue.key(b"counts"), "flowing") or 0)
+    if counted != len(flowing):
+        yield f"{queue.prefix!r}: {len(flowing)} jobs say when they start, counted as {counted}"
+    if (
+        lost := in_lines
+        - flowing
+        - {
+            id
+            for name in queue.keys
+            if name.startswith(b"held:")
+            for id in _members(admin, queue, name)
+        }
+    ):
+        yield f"{queue.prefix!r}: in a line, and say nothing: {lost}"
+    if gone := set(admin.zrange(queue.key(b"expiring"), 0, -1)) - alive:
+        yield f"{queue.prefix!r}: still to expire, and ended: {gone}"
+    number = sum(map(int, admin.hvals(queue.key(b"busy"))))
+    if number and not any(state is JobState.RUNNING for state in states.values()):
+        yield f"{queue.prefix!r}: nothing runs, counted as {number} in {queue.key(b'busy')!r}"
+
+
+def _members(admin: Any, queue: _Queue, name: bytes) -> list[bytes]:
+    return admin.zrange(queue.key(name), 0, -1)
