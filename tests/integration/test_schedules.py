@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -66,9 +67,10 @@ async def waiting_ids(storage: Storage) -> list[str]:
 
 
 @pytest.fixture
-def book(storage: Storage, clock: ManualClock) -> Queue:
+async def book(storage: Storage, clock: ManualClock) -> AsyncIterator[Queue]:
     """A queue on a storage whose clock stands still; its workers fire no schedules."""
-    return Queue(QUEUE, storage, maintenance=False)
+    async with Queue(QUEUE, storage, maintenance=False) as queue:
+        yield queue
 
 
 # -- instants --------------------------------------------------------------------------------------
@@ -89,7 +91,6 @@ async def test_an_instant_makes_one_job(storage: Storage, clock: ManualClock, bo
         next_at=moment(FIRST + MINUTE), last_at=moment(FIRST), last_id=job.id
     )
     assert sum((await book.counts()).values()) == 1
-    await book.close()
 
 
 async def test_a_scheduler_looks_again_when_the_next_is_due(
@@ -100,7 +101,6 @@ async def test_a_scheduler_looks_again_when_the_next_is_due(
     assert 0 < await fire(storage) <= 0.25
     await book.schedules.pause("s")
     assert await fire(storage) == 1.0
-    await book.close()
 
 
 async def test_twenty_schedulers_whose_clocks_differ_make_one_job_an_instant(
@@ -145,7 +145,6 @@ async def test_many_schedules_are_fired_by_many_schedulers(
     await asyncio.gather(*(fire(handle) for handle in handles))
     made = await waiting_ids(storage)
     assert sorted(made) == sorted(job_id(f"s{number}", FIRST) for number in range(20))
-    await book.close()
 
 
 # -- misfires --------------------------------------------------------------------------------------
@@ -166,7 +165,6 @@ async def test_after_an_hour_without_schedulers(
     info = await book.schedules.get("s")
     assert info is not None
     assert info.next_at == moment(FIRST + 60 * MINUTE)
-    await book.close()
 
 
 async def test_missed_instants_that_are_all_skipped(
@@ -181,7 +179,6 @@ async def test_missed_instants_that_are_all_skipped(
     await fire(storage)
     assert await waiting_ids(storage) == []
     assert await book.schedules.get("s") == info._replace(next_at=moment(first + 2 * HOUR))
-    await book.close()
 
 
 async def test_more_missed_instants_than_one_step_takes(
@@ -195,7 +192,6 @@ async def test_more_missed_instants_than_one_step_takes(
     first = START_MS + SECOND
     made = await waiting_ids(storage)
     assert made == [job_id("s", first + n * SECOND) for n in range(1_201)]
-    await book.close()
 
 
 # -- overlap, with a worker ------------------------------------------------------------------------
@@ -312,7 +308,6 @@ async def test_a_job_that_waits_is_replaced(
     one, two = await stage.next_instant(), await stage.next_instant()
     assert await stage.ended(one) is JobState.CANCELLED
     assert await waiting_ids(storage) == [two]
-    await book.close()
 
 
 # -- changes at run time ---------------------------------------------------------------------------
@@ -340,7 +335,6 @@ async def test_a_paused_schedule_makes_nothing_and_goes_on_after_now(
     await clock.advance(MINUTE)
     await fire(storage)
     assert await waiting_ids(storage) == [job_id("s", FIRST + 11 * MINUTE)]
-    await book.close()
 
 
 async def test_an_upsert_changes_what_is_different(clock: ManualClock, book: Queue) -> None:
@@ -362,7 +356,6 @@ async def test_an_upsert_changes_what_is_different(clock: ManualClock, book: Que
     changed = await schedules.upsert("s", Every(30), JOB)
     assert (changed.paused, changed.next_at) == (True, None)
     assert await schedules.list() == [changed]
-    await book.close()
 
 
 async def test_run_now_moves_no_instant(storage: Storage, clock: ManualClock, book: Queue) -> None:
@@ -377,7 +370,6 @@ async def test_run_now_moves_no_instant(storage: Storage, clock: ManualClock, bo
         assert job is not None
         assert (job.name, job.payload) == ("report", {"day": 1})
     assert sorted(await waiting_ids(storage)) == sorted({receipt.id for receipt in receipts})
-    await book.close()
 
 
 async def test_a_deleted_schedule_is_gone_and_its_jobs_are_not(
@@ -395,7 +387,6 @@ async def test_a_deleted_schedule_is_gone_and_its_jobs_are_not(
     await fire(storage)
     made = Counter(id.partition("@")[0] for id in await waiting_ids(storage))
     assert made == {"a": 1, "b": 2}
-    await book.close()
 
 
 async def test_an_unknown_schedule(book: Queue) -> None:
@@ -404,7 +395,6 @@ async def test_an_unknown_schedule(book: Queue) -> None:
             await call("nix")
     assert await book.schedules.get("nix") is None
     assert await book.schedules.list() == []
-    await book.close()
 
 
 async def test_changes_at_the_same_time_all_take_effect(
@@ -439,7 +429,6 @@ async def test_what_cannot_be_a_schedule_is_refused(
     with pytest.raises(error, match=message):
         await book.schedules.upsert(id, spec, job)
     assert await book.schedules.list() == []
-    await book.close()
 
 
 async def test_the_longest_id_of_a_schedule_works(
@@ -450,7 +439,6 @@ async def test_the_longest_id_of_a_schedule_works(
     await clock.advance(7)
     await fire(storage)
     assert await waiting_ids(storage) == [job_id(id, START_MS + n) for n in range(1, 8)]
-    await book.close()
 
 
 async def test_job_options_that_contradict_a_schedule_are_refused(book: Queue) -> None:
@@ -460,7 +448,6 @@ async def test_job_options_that_contradict_a_schedule_are_refused(book: Queue) -
     for options in ({"id": "x"}, {"delay": 5}, {"run_at": datetime.now(UTC)}):
         with pytest.raises(ValueError, match="the job of a schedule has no"):
             await book.schedules.upsert("s", Every(5), report.options(**options).spec())
-    await book.close()
 
 
 async def test_a_record_that_cannot_be_read_stops_no_other_schedule(
@@ -474,7 +461,6 @@ async def test_a_record_that_cannot_be_read_stops_no_other_schedule(
         assert await fire(storage) == 1.0
     assert await waiting_ids(storage) == [job_id("s", FIRST)]
     assert "schedule 'broken' is not fired here" in caplog.text
-    await book.close()
 
 
 # -- declared in code, and fired by workers in real time -------------------------------------------
