@@ -217,18 +217,6 @@ async def test_a_database_of_something_else_is_refused(tmp_path) -> None:
         assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("jobs",)]
 
 
-async def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path) -> None:
-    place = SQLiteBackend(tmp_path)
-    async with place.handle() as storage:
-        await enqueue(storage, "a")
-    with closing(sqlite3.connect(place.path)) as older:
-        older.execute("ALTER TABLE jobs DROP COLUMN cancel_request")
-        older.execute("PRAGMA user_version = 1")
-    for _ in range(2):
-        async with place.handle() as storage:
-            assert await cancel(storage, "a", request="t") == [CancelResult.CANCELLED]
-
-
 # -- leaving -------------------------------------------------------------------------------------
 
 

@@ -93,7 +93,8 @@ class Admission:
             return None
         replaced_by, enqueued_ms, *columns = found
         row = JobRow(*columns)
-        if row.is_over(self._tx.now_ms):
+        # One that comes again under its own id gives way to itself.
+        if row.is_over(self._tx.now_ms) or row.id == job.id:
             return None
         tokens: list[str] = [] if replaced_by is None else unpack(replaced_by)
         token = job.request or job.id

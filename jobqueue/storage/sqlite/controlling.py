@@ -4,7 +4,7 @@ reschedule."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from jobqueue.flow import OPEN, Control
 from jobqueue.states import EventType, JobState, RescheduleResult
@@ -101,9 +101,9 @@ def clear(tx: Transaction, name: str, limit: int, ttl_ms: int, value: bytes) -> 
     return len(rows)
 
 
-def _waiting(tx: Transaction, queue: QueueRow, limit: int) -> list[tuple[object, ...]]:
+def _waiting(tx: Transaction, queue: QueueRow, limit: int) -> list[tuple[Any, ...]]:
     # Text of the states rather than parameters, so that SQLite sees which partial index fits.
-    found: list[tuple[object, ...]] = []
+    found: list[tuple[Any, ...]] = []
     for states in ("state = 'queued'", "state IN ('scheduled', 'retrying')"):
         found += tx.sql.execute(
             f"SELECT {COLUMNS} FROM jobs WHERE queue = ? AND {states} LIMIT ?",

@@ -19,6 +19,7 @@ from jobqueue.storage.base import (
 from jobqueue.storage.sqlite.connection import Transaction
 from jobqueue.storage.sqlite.flowing import (
     expire,
+    expire_all,
     next_change_ms,
     next_claim_ms,
     take,
@@ -90,7 +91,7 @@ def claim(tx: Transaction, name: str, request: ClaimRequest) -> list[Claim]:
     if replay is not None:
         return replay
     if queue.flowing:
-        expire(tx, queue, MAX_BATCH)
+        expire_all(tx, queue)
     _promote_due(tx, queue, MAX_BATCH)
     if queue.flowing:
         taken = take(tx, queue, request.count)

@@ -300,7 +300,7 @@ class Lanes:
                 lane.wake_ms = self._tx.now_ms
             elif not room:
                 lane.wake_ms = lane.next_start_ms(self._tx.now_ms)
-        return [_Fitting(*row, lane.key) for row in fitting]
+        return [_Fitting(level, turn, key, flow, lane.key) for level, turn, key, flow in fitting]
 
     def _let_go_before(self, lane: Lane, at_most: int) -> int:
         return self._tx.sql.execute(

@@ -118,6 +118,7 @@ class Candidate(NamedTuple):
         spec_bytes: Size of its spec.
         place: In its line, with ``turn``.
         turn: Orders jobs at one place.
+        start_by_ms: When it expires; 0 for never.
         held_by: Key of the lane that last held it back since it last ran, or ``None``.
         held_turn: When one first did.
     """
@@ -128,12 +129,14 @@ class Candidate(NamedTuple):
     spec_bytes: int
     place: int
     turn: int
+    start_by_ms: int
     held_by: int | None
     held_turn: int | None
 
 
 _CANDIDATES: Final = (
-    "SELECT jobs.key, name, flow, length(spec), place, jobs.turn, lane, held.turn FROM jobs "
+    "SELECT jobs.key, name, flow, length(spec), place, jobs.turn, start_by_ms, lane, "
+    "held.turn FROM jobs "
     "JOIN specs ON specs.job = jobs.key LEFT JOIN held ON held.job = jobs.key "
     "WHERE queue = ? AND state = 'queued' AND line = ? AND (place, jobs.turn) > (?, ?) "
     "ORDER BY place, jobs.turn LIMIT ?"
@@ -227,7 +230,8 @@ class _Level:
     def _next(self) -> _Line | None:
         found = self._rotation.fetchone()
         if found is not None:
-            return _Line(self._tx, self._queue.key, *found, _FEW)
+            line, name = found
+            return _Line(self._tx, self._queue.key, line, name, _FEW)
         return self._behind.popleft() if self._behind else None
 
 

@@ -155,22 +155,22 @@ def read_control(tx: Transaction, queue: QueueRow) -> Control:
 
 
 def pack_flow(flow: Flow) -> bytes:
-    unique = (
-        None
-        if flow.unique is None
-        else [*flow.unique[:1], flow.unique.until.value, *flow.unique[2:]]
-    )
-    return pack([LEVELS.index(flow.priority), *flow[1:-1], unique])
+    unique = None
+    if flow.unique is not None:
+        key, until, *rest = flow.unique
+        unique = [key, until.value, *rest]
+    level = LEVELS.index(flow.priority)
+    return pack([level, flow.expires_ms, flow.group, flow.limit, flow.key, flow.alone, unique])
 
 
 def unpack_flow(packed: bytes | None) -> Flow | None:
     if packed is None:
         return None
-    level, *fields, unique = unpack(packed)
+    level, expires_ms, group, limit, key, alone, unique = unpack(packed)
     if unique is not None:
-        key, until, *rest = unique
-        unique = Unique(key, UniqueUntil(until), *rest)
-    return Flow(LEVELS[level], *fields, unique)
+        unique_key, until, *rest = unique
+        unique = Unique(unique_key, UniqueUntil(until), *rest)
+    return Flow(LEVELS[level], expires_ms, group, limit, key, alone, unique)
 
 
 def addresses(row: JobRow) -> list[str]:
