@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from jobqueue import Queue, StorageError
 from jobqueue.storage.base import MAX_BATCH
-from tests.chaos.orders import QUEUE, Orders
+from tests.chaos.orders import QUEUE, Orders, job_id
 from tests.chaos.programs import open_queue
 from tests.chaos.report import Report
 from tests.chaos.scenarios import Scenario
@@ -62,7 +62,8 @@ async def run(
             window=scenario.persistence.window,
             cut_off=scenario.cuts,
         )
-        verdict = books.judge(await _states(place))
+        numbered = 0 if scenario.ticks else size.jobs
+        verdict = books.judge(await _states(place, numbered))
         verdict.unexpected += problems
         if idle > 2 * size.lease + 2:
             verdict.late.append(f"nothing happened for {idle:.1f} s, and then the rest was run")
@@ -94,6 +95,8 @@ def _orders(scenario: Scenario, place: Stage) -> Orders:
         sleep_ms=scenario.sleep_ms,
         # So few that enqueueing lasts as long as the run, and its faults meet both sides.
         backlog=max(20, min(scenario.backlog, place.size.jobs // 20)),
+        seed=place.seed,
+        skew_ms=scenario.skew_ms,
     )
 
 
@@ -176,9 +179,10 @@ async def _drained(place: Stage, queue: Queue, show: Show) -> float:
     return longest
 
 
-async def _states(place: Stage) -> dict[str, str | None]:
-    """The state that the storage holds of each job; ``None`` where it knows of none."""
-    ids = {f"job-{number}": None for number in range(place.size.jobs)}
+async def _states(place: Stage, numbered: int) -> dict[str, str | None]:
+    """The state that the storage holds of each job, also of so many that should have been
+    accepted; ``None`` where it knows of none."""
+    ids = {job_id(number): None for number in range(numbered)}
     ordered = [*ids, *(id for id in place.ledger.accepted if id not in ids)]
     states: dict[str, str | None] = {}
     async with Queue(QUEUE, place.home.url) as queue:

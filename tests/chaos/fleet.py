@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from jobqueue.storage.url import FAILPOINT
+from tests.chaos import clocks
 from tests.chaos.ledger import Ledger, Pen
 from tests.chaos.orders import Orders
 from tests.support.wait import wait_until
@@ -84,11 +85,12 @@ class Fleet:
 
     def _start(self, program: str, orders: Orders, failpoint: str = "") -> subprocess.Popen[bytes]:
         command = [*self._programs, program, orders.dumps()]
+        environment = clocks.environment(orders.seed, len(self._all), orders.skew_ms)
         with (self._ledger.folder / f"{len(self._all)}.stderr").open("wb") as errors:
             process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env=os.environ | {FAILPOINT: failpoint},
+                env=os.environ | {FAILPOINT: failpoint} | environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from jobqueue.replies import RECHECK_EVERY
+from tests.chaos import clocks
 from tests.chaos.ledger import Ledger
 from tests.chaos.verdict import Books, Verdict, quantile
 
@@ -46,6 +47,13 @@ def one_ending_each(books: Books, verdict: Verdict) -> dict[str, Any]:
     if without := [run for run in runs if not run.fate]:
         verdict.unexpected.append(f"{len(without)} runs heard nothing, such as {without[0]}")
     return fates
+
+
+def each_instant_once(books: Books, verdict: Verdict) -> dict[str, Any]:
+    """Each instant of the schedule has its job, and there is no other one."""
+    instants, jobs = books.ledger.accepted.keys(), books.runs.keys()
+    verdict.unexpected += [f"{id} is the job of no instant" for id in sorted(jobs - instants)]
+    return {"instants": len(instants), "jobs_run": len(jobs), "clocks": clocks.KIND}
 
 
 _FATES: Final = ("settled", "unheard", "stopped")

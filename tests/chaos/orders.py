@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 QUEUE: Final = "chaos"
+TICK_SECONDS: Final = 0.05
+"""From one instant of a run's schedule to the next."""
 
 
 def job_id(number: int) -> str:
@@ -34,6 +36,7 @@ class Orders:
         linger_ms: A worker's handlers run so much longer.
         grace: The queue's, in seconds.
         waits: The process does not begin before it is told to (SIGUSR1).
+        skew_ms: The process's clock is wrong by up to so much.
     """
 
     url: str
@@ -50,6 +53,7 @@ class Orders:
     linger_ms: int = 0
     grace: float = 10.0
     waits: bool = False
+    skew_ms: int = 0
 
     def dumps(self) -> str:
         return json.dumps(asdict(self))

@@ -12,11 +12,13 @@ import random
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from jobqueue import (
     Event,
+    Every,
     Job,
     JobNotFound,
     JobQueueError,
@@ -26,8 +28,10 @@ from jobqueue import (
     StorageUnavailable,
 )
 from jobqueue.options import JobOptions
+from jobqueue.schedules.firing import job_id
+from tests.chaos import clocks
 from tests.chaos.ledger import Pen
-from tests.chaos.orders import QUEUE, Orders
+from tests.chaos.orders import QUEUE, TICK_SECONDS, Orders
 
 _ORPHANED = 70
 
@@ -181,6 +185,29 @@ async def call(orders: Orders, pen: Pen) -> None:
     await queue.close()
 
 
+async def tick(orders: Orders, pen: Pen) -> None:
+    """Stores a schedule, and deletes it when so many of its instants have been fired: each is noted
+    as accepted when the schedule says that it made its job."""
+    queue = open_queue(orders)
+    schedules, period = queue.schedules, timedelta(seconds=TICK_SECONDS)
+    job: JobSpec[Any] = JobSpec("task", 0)
+    info = await _until_accepted(
+        lambda: schedules.upsert("tick", Every(period), job, misfire="all"), pen
+    )
+    instant, count, is_over = info.next_at, 0, False
+    while not is_over:
+        if is_over := count >= orders.count:
+            await _until_accepted(lambda: schedules.pause("tick"), pen)
+        info = await _until_accepted(lambda: schedules.get("tick"), pen)
+        while info.last_at is not None and instant <= info.last_at:
+            pen.note("accepted", job_id("tick", round(instant.timestamp() * 1000)))
+            instant, count = instant + period, count + 1
+        await pen.kept()
+        await asyncio.sleep(0.02)
+    await _until_accepted(lambda: schedules.delete("tick"), pen)
+    await queue.close()
+
+
 def _batches(orders: Orders) -> Iterator[list[JobSpec[Any]]]:
     randomly = random.Random(orders.seed)
     for ids in orders.batches:
@@ -221,6 +248,7 @@ async def _watch_backlog(queue: Queue, most: int, gate: asyncio.Event, pen: Pen)
 
 def main(program: str, orders: str) -> None:
     """Run one program in this process."""
+    clocks.obey()
     given = Orders.loads(orders)
     pen = Pen(Path(given.folder))
     logging.getLogger("jobqueue").addHandler(_Noting(pen))
@@ -247,6 +275,7 @@ PROGRAMS: dict[str, Program] = {
     "produce": produce,
     "call": call,
     "use": use,
+    "tick": tick,
 }
 
 if __name__ == "__main__":

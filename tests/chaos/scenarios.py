@@ -33,6 +33,7 @@ class Scenario:
         producers: The program of each producer, and the jobs in each of its calls.
         backlog: Producers wait while more jobs are queued.
         cuts: Connections are cut.
+        skew_ms: The clock of each process is wrong by up to so much.
     """
 
     name: str
@@ -52,6 +53,12 @@ class Scenario:
     producers: tuple[tuple[str, int], ...] = (("produce", 1), ("produce", 50))
     backlog: int = 500
     cuts: bool = False
+    skew_ms: int = 0
+
+    @property
+    def ticks(self) -> bool:
+        """The jobs are those of a schedule."""
+        return self.producers == (("tick", 1),)
 
     def size(self, scale: float, workers: int | None, lease: float | None) -> Size:
         """How large a run of this scale is."""
@@ -142,6 +149,20 @@ SCENARIOS: Final = {
             seconds=30.0,
             plan=at(0.2, faults.run_out_of_memory),
             judge=judges.refused_without_memory,
+        ),
+        Scenario(
+            name="S19",
+            title="20 schedulers, clocks +-2 s apart, killed; server killed, AOF always",
+            jobs=1_000,
+            times=40,
+            at_least=4,
+            workers=20,
+            skew_ms=2_000,
+            producers=(("tick", 1),),
+            persistence=Persistence.ALWAYS,
+            plan=at_moments(*[faults.kill_worker] * 3, faults.restart_server),
+            judge=judges.each_instant_once,
+            cuts=True,
         ),
         Scenario(
             name="S22",
