@@ -31,6 +31,8 @@ from jobqueue.storage.sqlite.rows import (
 _ALONE: Final = "alone"
 _ONE_AT_A_TIME: Final = Limit(concurrency=1)
 _ANY_NUMBER: Final = 1 << 30
+_BETWEEN: Final = 1 << 24
+"""Places left behind each job that goes back to its line, for those of its lane that follow it."""
 
 
 class LaneName(NamedTuple):
@@ -289,8 +291,8 @@ class Lanes:
         wanted = room if lane.limit is None else max(0, room - self._let_go_before(lane, room))
         # One more, to see whether any is left.
         held = self._tx.sql.execute(
-            "SELECT level, held.turn, job, flow FROM held JOIN jobs ON key = job "
-            "WHERE lane = ? AND back = 0 ORDER BY level, held.turn LIMIT ?",
+            "SELECT level, turn, job, flow FROM held JOIN jobs ON key = job "
+            "WHERE lane = ? AND back = 0 ORDER BY level, turn LIMIT ?",
             (lane.key, min(wanted, limit) + 1),
         ).fetchall()
         fitting = held[: min(wanted, limit)]
@@ -310,19 +312,29 @@ class Lanes:
 
     def _to_lines(self, lines: Lines, fitting: Sequence[_Fitting]) -> None:
         """To the heads of their lines, but behind those that the same lane let go before them."""
-        changes: list[tuple[int, int, int, int]] = []
-        for place, job in zip(self._queue.next_heads(len(fitting)), fitting, strict=True):
+        behind: dict[tuple[int, int], int | None] = {}
+        changes: list[tuple[int, int, int]] = []
+        heads = self._queue.next_heads(len(fitting), _BETWEEN)
+        for head, job in zip(heads, fitting, strict=True):
             line = lines.join(job.flow)
-            before = self._tx.sql.execute(
-                "SELECT place FROM held JOIN jobs ON key = job WHERE lane = ? AND back = 1 "
-                "AND level = ? AND held.turn < ? AND line = ? ORDER BY place DESC LIMIT 1",
-                (job.lane, job.level, job.turn, line),
-            ).fetchone()
-            changes.append((line, place if before is None else before[0], job.turn, job.key))
+            pair = (job.lane, line)
+            if pair not in behind:
+                behind[pair] = self._last_let_go(job, line)
+            last = behind[pair]
+            if last is not None:
+                last = behind[pair] = last + 1
+            changes.append((line, head if last is None else last, job.key))
         lines.put(changes)
         self._tx.sql.executemany(
             "UPDATE held SET back = 1 WHERE job = ?", [(job.key,) for job in fitting]
         )
+
+    def _last_let_go(self, job: _Fitting, line: int) -> int | None:
+        return self._tx.sql.execute(
+            "SELECT max(place) FROM held JOIN jobs ON key = job WHERE lane = ? AND back = 1 "
+            "AND level = ? AND turn < ? AND line = ?",
+            (job.lane, job.level, job.turn, line),
+        ).fetchone()[0]
 
     def _insert(self, lane: Lane) -> None:
         lane.key = cast(

@@ -54,19 +54,17 @@ class Lines:
         """Put jobs (key and flow), in their order, before all others of their lines."""
         places = self._queue.next_heads(len(jobs))
         self.put(
-            (self.join(flow), place, 0, key)
-            for place, (key, flow) in zip(places, jobs, strict=True)
+            (self.join(flow), place, key) for place, (key, flow) in zip(places, jobs, strict=True)
         )
 
     def to_tail(self, jobs: Iterable[tuple[int, bytes | None]]) -> None:
         """Put jobs (key and flow), in their order, behind all others of their lines."""
-        self.put((self.join(flow), self._queue.next_place(), 0, key) for key, flow in jobs)
+        self.put((self.join(flow), self._queue.next_place(), key) for key, flow in jobs)
 
-    def put(self, changes: Iterable[tuple[int, int, int, int]]) -> None:
-        """Put jobs in lines: line, place, turn and key of each."""
+    def put(self, changes: Iterable[tuple[int, int, int]]) -> None:
+        """Put jobs in lines: line, place and key of each."""
         self._tx.sql.executemany(
-            "UPDATE jobs SET state = 'queued', due_ms = 0, line = ?, place = ?, turn = ? "
-            "WHERE key = ?",
+            "UPDATE jobs SET state = 'queued', due_ms = 0, line = ?, place = ? WHERE key = ?",
             list(changes),
         )
 
@@ -116,8 +114,7 @@ class Candidate(NamedTuple):
         name: Its job type.
         flow: When it may start.
         spec_bytes: Size of its spec.
-        place: In its line, with ``turn``.
-        turn: Orders jobs at one place.
+        place: In its line.
         start_by_ms: When it expires; 0 for never.
         held_by: Key of the lane that last held it back since it last ran, or ``None``.
         held_turn: When one first did.
@@ -128,20 +125,17 @@ class Candidate(NamedTuple):
     flow: bytes | None
     spec_bytes: int
     place: int
-    turn: int
     start_by_ms: int
     held_by: int | None
     held_turn: int | None
 
 
 _CANDIDATES: Final = (
-    "SELECT jobs.key, name, flow, length(spec), place, jobs.turn, start_by_ms, lane, "
-    "held.turn FROM jobs "
+    "SELECT jobs.key, name, flow, length(spec), place, start_by_ms, lane, turn FROM jobs "
     "JOIN specs ON specs.job = jobs.key LEFT JOIN held ON held.job = jobs.key "
-    "WHERE queue = ? AND state = 'queued' AND line = ? AND (place, jobs.turn) > (?, ?) "
-    "ORDER BY place, jobs.turn LIMIT ?"
+    "WHERE queue = ? AND state = 'queued' AND line = ? AND place > ? ORDER BY place LIMIT ?"
 )
-_BEFORE_ALL: Final = (-(1 << 62), 0)
+_BEFORE_ALL: Final = -(1 << 63)
 
 
 class _Line:
@@ -159,13 +153,13 @@ class _Line:
     def peek(self) -> Candidate | None:
         if not self._read and self._few:
             found = self._tx.sql.execute(
-                _CANDIDATES, (self._queue, self._line, *self._after, self._few)
+                _CANDIDATES, (self._queue, self._line, self._after, self._few)
             ).fetchall()
             self._read.extend(Candidate(*row) for row in found)
             if len(found) < self._few:
                 self._few = 0
             else:
-                self._few, self._after = _MANY, (found[-1][4], found[-1][5])
+                self._few, self._after = _MANY, found[-1][4]
         return self._read[0] if self._read else None
 
     def pop(self) -> None:

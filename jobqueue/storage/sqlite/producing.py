@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from jobqueue.states import CancelResult, EnqueueStatus, EventType, JobState
 from jobqueue.storage.base import Enqueued, NewJob
@@ -23,6 +24,15 @@ from jobqueue.storage.sqlite.rows import (
     stored_jobs,
 )
 from jobqueue.storage.sqlite.settling import Ended, end_waiting
+
+_COLUMNS: Final = (
+    "key, queue, id, name, state, place, due_ms, enqueued_ms, ttl_ms, request, cancel_request, "
+    "reply_to"
+)
+_INSERT: Final = f"INSERT INTO jobs ({_COLUMNS}) VALUES ({', '.join('?' * 12)})"
+_INSERT_FLOWING: Final = (
+    f"INSERT INTO jobs ({_COLUMNS}, line, start_by_ms, flow) VALUES ({', '.join('?' * 15)})"
+)
 
 
 @dataclass(slots=True)
@@ -127,38 +137,32 @@ def _new(job: NewJob, now_ms: int) -> _Fresh:
 
 def _store(tx: Transaction, queue: QueueRow, fresh: Sequence[_Fresh]) -> None:
     last_key = tx.sql.execute("SELECT coalesce(max(key), 0) FROM jobs").fetchone()[0]
-    lines = Lines(tx, queue) if queue.flowing else None
     outbox = Outbox(tx, queue)
     for key, new in enumerate(fresh, last_key + 1):
         new.row.key = key
         outbox.event(EventType.ENQUEUED, new.row.id, new.row.name, 0, "")
-    tx.sql.executemany(
-        "INSERT INTO jobs (key, queue, id, name, state, line, place, due_ms, enqueued_ms, ttl_ms, "
-        "start_by_ms, flow, request, cancel_request, reply_to) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            (
-                new.row.key,
-                queue.key,
-                new.row.id,
-                new.row.name,
-                new.row.state,
-                0 if lines is None or new.due_ms else lines.join(new.row.flow),
-                queue.next_place(),
-                new.due_ms,
-                tx.now_ms,
-                new.row.ttl_ms,
-                _start_by_ms(new.job, tx.now_ms),
-                new.row.flow,
-                new.row.request,
-                new.row.cancel_request,
-                new.row.reply_to,
-            )
-            for new in fresh
-        ],
-    )
+    rows: list[tuple[object, ...]] = [
+        (
+            row.key,
+            queue.key,
+            row.id,
+            row.name,
+            row.state,
+            queue.next_place(),
+            due_ms,
+            tx.now_ms,
+            row.ttl_ms,
+            row.request,
+            row.cancel_request,
+            row.reply_to,
+        )
+        for row, due_ms in ((new.row, new.due_ms) for new in fresh)
+    ]
     if queue.flowing:
         save_uniques(tx, queue, [(new.job, new.row.key) for new in fresh])
+        flows = _flows(tx, queue, fresh)
+        rows = [(*row, *flow) for row, flow in zip(rows, flows, strict=True)]
+    tx.sql.executemany(_INSERT_FLOWING if queue.flowing else _INSERT, rows)
     tx.sql.executemany(
         "INSERT INTO specs (job, spec) VALUES (?, ?)",
         [(new.row.key, new.job.spec) for new in fresh],
@@ -167,9 +171,17 @@ def _store(tx: Transaction, queue: QueueRow, fresh: Sequence[_Fresh]) -> None:
     outbox.send()
 
 
-def _start_by_ms(job: NewJob, now_ms: int) -> int:
-    expires = job.flow is not None and job.flow.expires_ms
-    return now_ms + expires if expires else 0
+def _flows(
+    tx: Transaction, queue: QueueRow, fresh: Sequence[_Fresh]
+) -> list[tuple[int, int, bytes | None]]:
+    """For each job: its line, when it expires, and what it says about when it may start."""
+    lines = Lines(tx, queue)
+    found: list[tuple[int, int, bytes | None]] = []
+    for new in fresh:
+        line = 0 if new.due_ms else lines.join(new.row.flow)
+        expires_ms = 0 if new.job.flow is None else new.job.flow.expires_ms
+        found.append((line, tx.now_ms + expires_ms if expires_ms else 0, new.row.flow))
+    return found
 
 
 def cancel(

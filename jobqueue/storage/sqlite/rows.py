@@ -38,10 +38,11 @@ class QueueRow:
         self.tail += 1
         return self.tail
 
-    def next_heads(self, number: int) -> range:
-        """Places before all others, for so many jobs in their order."""
-        self.head -= number
-        return range(self.head, self.head + number)
+    def next_heads(self, number: int, apart: int = 1) -> range:
+        """Places before all others, for so many jobs in their order; and so far apart that there is
+        room for others between them."""
+        self.head -= number * apart
+        return range(self.head, self.head + number * apart, apart)
 
     def flow(self, tx: Transaction) -> None:
         if not self.flowing:

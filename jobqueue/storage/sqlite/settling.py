@@ -147,7 +147,7 @@ def _save_given_back(
         change = (outcome.state.value, line, place, due_ms, outcome.value, row.attempt)
         changes.append((*change, row.settled_fence, row.key))
     tx.sql.executemany(
-        "UPDATE jobs SET state = ?, line = ?, place = ?, turn = 0, due_ms = ?, value = ?, "
+        "UPDATE jobs SET state = ?, line = ?, place = ?, due_ms = ?, value = ?, "
         "attempt = ?, settled_fence = ?, worker = '', leased_until_ms = 0 WHERE key = ?",
         changes,
     )

@@ -6,9 +6,9 @@ from typing import Final
 
 SCHEMA_VERSION: Final = 3
 
-# `line` is where a queued job waits (see lines.py), `place` and `turn` order it there. Plain jobs
-# are all in line 0, and differ in their places.
-_READY: Final = "CREATE INDEX jobs_ready ON jobs (queue, line, place, turn) WHERE state = 'queued'"
+# `line` is where a queued job waits (see lines.py), and `place` orders it there. Plain jobs are all
+# in line 0.
+_READY: Final = "CREATE INDEX jobs_ready ON jobs (queue, line, place) WHERE state = 'queued'"
 
 # What only queues have whose `flowing` is set. `lines` are groups that take turns; a lane is the
 # jobs that one limit is about (of one key); `held` are jobs that it holds back or (`back`) has let
@@ -114,7 +114,6 @@ TABLES: Final = (
         expires_ms INTEGER NOT NULL DEFAULT 0,
         ttl_ms INTEGER NOT NULL,
         line INTEGER NOT NULL DEFAULT 0,
-        turn INTEGER NOT NULL DEFAULT 0,
         start_by_ms INTEGER NOT NULL DEFAULT 0,
         flow BLOB,
         request TEXT NOT NULL,
@@ -177,7 +176,6 @@ UPGRADES: Final = {
             )
         ),
         "ALTER TABLE jobs ADD COLUMN line INTEGER NOT NULL DEFAULT 0",
-        "ALTER TABLE jobs ADD COLUMN turn INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE jobs ADD COLUMN start_by_ms INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE jobs ADD COLUMN flow BLOB",
         "DROP INDEX jobs_ready",
