@@ -29,26 +29,26 @@ from jobqueue.storage.base import (
     StoredJob,
 )
 from tests.property.model import Model
+from tests.property.plans import (
+    IDS,
+    LONGEST,
+    REAPERS,
+    JobPlan,
+    counts,
+    hours,
+    ids,
+    limits,
+    picks,
+    plans,
+    some_outcomes,
+    values,
+    workers,
+)
 from tests.support.backends import Backend
 from tests.support.clock import ManualClock
-from tests.support.jobs import (
-    HOUR,
-    QUEUE,
-    cancelled,
-    completed,
-    failed,
-    released,
-    requeued,
-    retrying,
-    snoozed,
-)
+from tests.support.jobs import HOUR, QUEUE, completed, released
 
 T = TypeVar("T")
-
-IDS: Final = ("a", "b c:{d}", "\0", "\N{PILE OF POO}*")
-WORKERS: Final = ("w1", "w:{2}")
-REAPERS: Final = ("reaper", "w1")
-LONGEST: Final = 4 * HOUR
 
 SCHEDULED, QUEUED, RUNNING = JobState.SCHEDULED, JobState.QUEUED, JobState.RUNNING
 RETRYING, CANCELLED = JobState.RETRYING, JobState.CANCELLED
@@ -59,11 +59,20 @@ STEPS: Final[dict[str, frozenset[tuple[JobState, JobState]]]] = {
         [
             *((state, QUEUED) for state in (SCHEDULED, RETRYING)),
             *((state, RUNNING) for state in (SCHEDULED, RETRYING, QUEUED)),
+            *((state, CANCELLED) for state in (SCHEDULED, QUEUED)),
         ]
     ),
     "finish": frozenset((RUNNING, state) for state in JobState if state is not RUNNING),
     "cancel": frozenset((state, CANCELLED) for state in (SCHEDULED, RETRYING, QUEUED)),
-    "promote": frozenset((state, QUEUED) for state in (SCHEDULED, RETRYING)),
+    "clear": frozenset((state, CANCELLED) for state in (SCHEDULED, RETRYING, QUEUED)),
+    "promote": frozenset(
+        [
+            *((state, QUEUED) for state in (SCHEDULED, RETRYING)),
+            *((state, CANCELLED) for state in (SCHEDULED, QUEUED)),
+        ]
+    ),
+    "reschedule": frozenset((state, QUEUED) for state in (SCHEDULED, RETRYING)),
+    "enqueue": frozenset([(SCHEDULED, QUEUED)]),
 }
 """What one call of a verb may do to the state of a job; the other verbs do nothing to it."""
 
@@ -73,61 +82,6 @@ def is_legal(verb: str, before: JobState, after: JobState) -> bool:
     direct = after in TRANSITIONS[before]
     by_way = QUEUED in TRANSITIONS[before] and after in TRANSITIONS[QUEUED]
     return (before, after) in STEPS.get(verb, ()) and (direct or by_way)
-
-
-hours = st.integers(1, LONGEST // HOUR).map(lambda n: n * HOUR)
-hours_or_none = st.integers(0, LONGEST // HOUR).map(lambda n: n * HOUR)
-values = st.binary(max_size=3)
-ids = st.lists(st.sampled_from(IDS), min_size=1, max_size=2)
-workers = st.sampled_from(WORKERS)
-limits = st.sampled_from([1, 2, MAX_BATCH])
-counts = st.integers(1, 4)
-picks = st.lists(st.integers(0, 3), min_size=1, max_size=3)
-"""Of a list of leases, counted from the newest."""
-
-outcome = st.one_of(
-    st.builds(completed, values, ttl_ms=hours),
-    st.builds(failed, values, ttl_ms=hours),
-    st.builds(cancelled, values, ttl_ms=hours),
-    st.builds(retrying, hours_or_none, value=values),
-    st.builds(snoozed, hours_or_none),
-    st.builds(released),
-    st.builds(requeued),
-)
-some_outcomes = st.lists(outcome, min_size=1, max_size=3)
-
-
-@dataclass(frozen=True)
-class JobPlan:
-    """A job to enqueue, but for what only the machine knows. ``due`` is relative to now. Without a
-    request it gets an id of its own, which nobody has had before."""
-
-    id: str
-    spec: bytes
-    delay: int = 0
-    due: int | None = None
-    ttl: int = 0
-    has_request: bool = True
-
-
-plans = st.one_of(
-    st.builds(JobPlan, st.sampled_from(IDS), values, ttl=hours_or_none),
-    st.builds(
-        JobPlan,
-        st.sampled_from(IDS),
-        values,
-        delay=hours_or_none,
-        ttl=hours_or_none,
-        has_request=st.booleans(),
-    ),
-    st.builds(
-        JobPlan,
-        st.sampled_from(IDS),
-        values,
-        due=st.integers(-2, 4).map(lambda n: n * HOUR),
-        ttl=hours_or_none,
-    ),
-)
 
 
 @dataclass
@@ -200,6 +154,11 @@ class StorageMachine(RuleBasedStateMachine):
 
         return self.runner.run(wait())
 
+    def states(self, ids: Sequence[str]) -> dict[str, str]:
+        """What the storage says of jobs that are there."""
+        answers = self.run(self.storage.results(QUEUE, ids)) if ids else []
+        return {id: answer.state for id, answer in zip(ids, answers, strict=True) if answer}
+
     def begin(self, verb: str) -> None:
         self.step = Step(verb)
         self.agree = False
@@ -245,12 +204,13 @@ class StorageMachine(RuleBasedStateMachine):
         number = next(self.numbers)
         return NewJob(
             id=plan.id if plan.has_request else f"made for request {number}",
-            name=f"type {number}",
+            name=plan.type or f"type {number}",
             spec=plan.spec,
             delay_ms=plan.delay,
             due_ms=0 if plan.due is None else self.model.now + plan.due,
             ttl_ms=plan.ttl,
             request=f"request {number}" if plan.has_request else "",
+            flow=plan.flow,
         )
 
     def _enqueue(self, jobs: list[NewJob]) -> list[Enqueued]:
@@ -279,11 +239,11 @@ class StorageMachine(RuleBasedStateMachine):
         answers = self.run(self.storage.cancel(QUEUE, *self.last_cancel))
         assert answers == self.model.cancel(*self.last_cancel)
 
-    @precondition(lambda self: self.model.ready)
+    @precondition(lambda self: self.model.queued())
     @rule(plan=plans, ttl=hours)
     def replace_first(self, plan: JobPlan, ttl: int) -> None:
         """Whose turn it is loses its place to the others when it is stored anew."""
-        id = self.model.ready[0][0]
+        id = self.model.queued()[0]
         self.cancel([id], ttl, b"")
         self.check()
         self._enqueue([self._new_job(replace(plan, id=id))])
@@ -319,7 +279,7 @@ class StorageMachine(RuleBasedStateMachine):
     def claim(self, worker: str, count: int, lease: int) -> None:
         self._claim_anew(worker, count, lease, 0)
 
-    @precondition(lambda self: self.model.ready)
+    @precondition(lambda self: self.model.startable())
     @rule(worker=workers, count=counts, lease=hours)
     def claim_and_wait(self, worker: str, count: int, lease: int) -> None:
         """Only where there is something: the wait itself runs in real time."""
@@ -363,7 +323,7 @@ class StorageMachine(RuleBasedStateMachine):
     def _claim(self, request: ClaimRequest) -> list[Claim]:
         self.begin("claim")
         claims = self.run(self.storage.claim(QUEUE, request))
-        self.model.claim(request, claims)
+        self.model.claim(request, claims, self.states)
         return claims
 
     @precondition(lambda self: self.live)
@@ -531,11 +491,7 @@ class StorageMachine(RuleBasedStateMachine):
     def promote(self, limit: int) -> None:
         self.begin("promote")
         answer = self.run(self.storage.promote(QUEUE, limit))
-        assert answer == self.model.promote(limit, self._which_are_queued)
-
-    def _which_are_queued(self, ids: list[str]) -> list[str]:
-        jobs = self.run(self.storage.get(QUEUE, ids))
-        return [job.id for job in jobs if job is not None and job.state is JobState.QUEUED]
+        self.model.promote(limit, self.states, answer)
 
     @precondition(lambda self: self.some_expired)
     @rule(limit=limits)
@@ -546,7 +502,8 @@ class StorageMachine(RuleBasedStateMachine):
         self.some_expired = False
 
     def _drain(self) -> None:
-        """After enough time, each job that has not ended comes exactly once, and can end.
+        """After enough time, each job that has not ended comes exactly once and can end, unless it
+        was not started in time.
 
         So it was in one place: a job in none would be missing, one in two would come twice.
         """
@@ -557,15 +514,17 @@ class StorageMachine(RuleBasedStateMachine):
         if taken:
             self._finish(taken, [released()] * len(taken))
             self.check()
-        left = {id for id, job in self.model.jobs.items() if job.state not in TERMINAL}
         assert not self.any_job("running")
-        claimed = self._claim_anew("w1", MAX_BATCH, HOUR, 0)
-        self.check()
-        assert {lease.held.id for lease in claimed} == left
-        assert self.run(self.storage.promote(QUEUE, MAX_BATCH)) is None
-        if claimed:
+        left = [id for id, job in self.model.jobs.items() if job.state not in TERMINAL]
+        came: list[str] = []
+        while claimed := self._claim_anew("w1", MAX_BATCH, HOUR, 0):
+            came += [lease.held.id for lease in claimed]
+            self.check()
             self._finish(claimed, [completed(ttl_ms=HOUR)] * len(claimed))
             self.check()
+        expired = [id for id in left if self.model.jobs[id].state == "cancelled"]
+        assert sorted(came + expired) == sorted(left)
+        assert self.run(self.storage.promote(QUEUE, MAX_BATCH)) is None
         self.advance(LONGEST)
         assert not any(self.run(self.storage.counts(QUEUE)).values())
         self.check()

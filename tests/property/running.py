@@ -9,7 +9,7 @@ from typing import Final
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.property.machine import StorageMachine
+from tests.property.flowing import FlowMachine
 from tests.support.backends import Backend
 
 _SEEDS: Final = 1_000_003
@@ -38,8 +38,8 @@ def compare(
     part = 0
     while done["steps"] < steps:
 
-        def make_machine() -> StorageMachine:
-            return StorageMachine(make_place, done)
+        def make_machine() -> FlowMachine:
+            return FlowMachine(make_place, done)
 
         # A run ends early now and then: what that leaves is made up for in a further part.
         runs = settings(

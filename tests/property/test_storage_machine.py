@@ -40,7 +40,7 @@ def test_a_storage_does_what_the_model_does(
 
 VERBS: Final = (
     *("enqueue", "cancel", "set_result_ttl", "claim", "finish", "heartbeat", "leave"),
-    *("recover", "promote", "prune"),
+    *("recover", "promote", "prune", "reschedule", "clear", "control", "set_limit"),
 )
 
 
