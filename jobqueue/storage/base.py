@@ -332,12 +332,12 @@ class Storage(ABC):
 
         A job that would be stored is first held against its ``unique``, then against the queue:
 
-        - A job is there under the same unique key and still counts (it exists, be it a cancelled one
-          of this very id, and ``until`` of the *new* job's ``unique`` has not come for it): answered
-          ``duplicate`` with its state (and if it has ended its error), or ``completed`` with its
-          result, and with its id as ``other_id``. If the new one would
-          ``replace`` it: ``replaced``, and nothing of the new one is kept but what ``replace`` says
-          (a repeat of the same request changes nothing again). ``reply_to`` is remembered for it.
+        - A job is there under the same unique key and still counts (it exists, be it a cancelled
+          one of this very id, and ``until`` of the *new* job's ``unique`` has not come for it):
+          answered with its id as ``other_id``: ``completed`` with its result, or ``duplicate`` with
+          its state, and if it has ended its error. If the new one would ``replace`` it:
+          ``replaced``, and nothing of the new one is kept but what ``replace`` says (a repeat of
+          the same request changes nothing again). ``reply_to`` is remembered for it.
         - The queue is draining, or ``max_waiting`` jobs are scheduled or queued: refused. Known ids
           and unique keys are answered all the same.
 

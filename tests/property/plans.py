@@ -48,33 +48,43 @@ outcome = st.one_of(
 some_outcomes = st.lists(outcome, min_size=1, max_size=3)
 
 keys = st.sampled_from(["k", "\0"])
-uniques = st.one_of(
-    st.builds(Unique, keys, st.sampled_from([Until.STARTED, Until.FINISHED])),
-    st.builds(Unique, keys, st.just(Until.ELAPSED), window_ms=hours),
-    st.builds(
-        Unique,
-        keys,
-        st.just(Until.STARTED),
-        replace=st.just(True),
-        max_wait_ms=hours_or_none,
-    ),
-)
 levels = st.sampled_from(Priority)
+nothing, never, none = st.just(""), st.just(0), st.none()
+
+
+def some_unique(
+    until: st.SearchStrategy[Until],
+    window_ms: st.SearchStrategy[int] = never,
+    replace: bool = False,
+    max_wait_ms: st.SearchStrategy[int] = never,
+) -> st.SearchStrategy[Unique]:
+    return st.builds(Unique, keys, until, window_ms, st.just(replace), max_wait_ms)
+
+
+uniques = st.one_of(
+    some_unique(st.sampled_from([Until.STARTED, Until.FINISHED])),
+    some_unique(st.just(Until.ELAPSED), window_ms=hours),
+    some_unique(st.just(Until.STARTED), replace=True, max_wait_ms=hours_or_none),
+)
+
+
+def some_flow(
+    expires_ms: st.SearchStrategy[int] = never,
+    limit: str = "",
+    alone: st.SearchStrategy[str] = nothing,
+    unique: st.SearchStrategy[Unique | None] = none,
+) -> st.SearchStrategy[Flow]:
+    key = keys if limit else nothing
+    return st.builds(Flow, levels, expires_ms, nothing, st.just(limit), key, alone, unique)
+
+
 flows = st.one_of(
-    st.builds(Flow, priority=levels),
-    st.builds(Flow, priority=levels, expires_ms=hours),
-    st.builds(Flow, priority=levels, alone=st.sampled_from(["x", "}:*"])),
-    st.builds(Flow, priority=levels, limit=st.just("by:key"), key=keys),
-    st.builds(Flow, unique=uniques),
-    st.builds(
-        Flow,
-        priority=levels,
-        expires_ms=hours_or_none,
-        limit=st.just("by:key"),
-        key=keys,
-        alone=st.sampled_from(["", "x"]),
-        unique=st.one_of(st.none(), uniques),
-    ),
+    some_flow(),
+    some_flow(expires_ms=hours),
+    some_flow(alone=st.sampled_from(["x", "}:*"])),
+    some_flow(limit="by:key"),
+    some_flow(unique=uniques),
+    some_flow(hours_or_none, "by:key", st.sampled_from(["", "x"]), st.one_of(none, uniques)),
 )
 TYPES: Final = ("one", "two:{}")
 scopes = st.sampled_from(
