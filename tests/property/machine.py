@@ -528,6 +528,8 @@ class StorageMachine(RuleBasedStateMachine):
         self.advance(LONGEST)
         assert not any(self.run(self.storage.counts(QUEUE)).values())
         self.check()
+        self.prune(MAX_BATCH)
+        self.check()
 
     # -- what holds after each step --------------------------------------------------------------
 
