@@ -7,12 +7,9 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from jobqueue.errors import JobQueueError
-from jobqueue.states import JobState
 from jobqueue.storage.base import Storage
 
 logger = logging.getLogger("jobqueue")
-
-_NOT_STARTED = frozenset({JobState.QUEUED, JobState.SCHEDULED})
 
 
 class Abandoned:
@@ -47,7 +44,7 @@ class Abandoned:
     async def _drop(self, id: str) -> None:
         try:
             (stored,) = await self._storage.get(self._queue, [id])
-            if stored is not None and stored.state in _NOT_STARTED and not stored.attempt:
+            if stored is not None and not stored.started_ms:
                 await self._cancel(id, "its caller stopped waiting")
         except JobQueueError as error:
             logger.debug("job %r, which its caller left, was not cancelled: %s", id, error)

@@ -128,7 +128,7 @@ async def obliterate(
     storage = await producer.open_storage()
     before = await storage.control(queue)
     if not force:
-        await _refuse_if_running(producer)
+        await _refuse_if_running(producer)  # before anybody is disturbed
     await storage.control(queue, {"paused": 1, "draining": 1})
     if not force:
         try:

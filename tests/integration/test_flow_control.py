@@ -21,6 +21,7 @@ from jobqueue import (
     QueueFull,
 )
 from jobqueue.options import JobOptions
+from jobqueue.storage.base import ClaimRequest
 from tests.integration.asking import counted, until_counted, until_state
 from tests.integration.programs import MakeQueue
 
@@ -191,6 +192,33 @@ async def test_obliterate_does_not_take_running_jobs_unless_forced(queue: Queue)
         assert await queue.obliterate("q", force=True) == 1
         assert await queue.get("one") is None
         gate.set()
+
+
+async def test_a_refused_obliterate_disturbs_nobody(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await queue.enqueue("task")
+    storage, changed = queue.storage, list[Any]()
+    control = storage.control
+
+    async def claim() -> None:
+        await storage.claim("q", ClaimRequest(worker="w", count=1, token="t", lease_ms=60_000))
+
+    async def control_later(queue: str, changes: Any = None) -> Any:
+        if changes:
+            changed.append(changes)
+            await claim()
+        return await control(queue, changes)
+
+    monkeypatch.setattr(storage, "control", control_later)
+    with pytest.raises(ConfigurationError, match="1 job of queue"):
+        await queue.obliterate("q")  # the job starts after the first look
+    assert changed == [{"paused": 1, "draining": 1}, {"paused": 0, "draining": 0}]
+    assert await queue.control() == QueueControl()
+    changed.clear()
+    with pytest.raises(ConfigurationError, match="1 job of queue"):
+        await queue.obliterate("q")
+    assert changed == []
 
 
 async def test_an_obliterated_queue_is_as_new(make_queue: MakeQueue) -> None:

@@ -201,6 +201,41 @@ async def test_a_job_that_has_started_runs_on_when_its_caller_goes(queue: Queue)
         assert (await until_state(queue, "one", "completed")).result == "done"
 
 
+async def test_a_job_that_has_been_snoozed_has_started(queue: Queue) -> None:
+    @queue.job(drop_abandoned=True)
+    async def work() -> Snooze:
+        return Snooze(600)
+
+    async with queue.worker():
+        call = asyncio.create_task(work.options(id="one", wait=None).call())
+        await until_state(queue, "one", "scheduled")
+    call.cancel()
+    await asyncio.wait([call])
+    await queue.close()
+    assert await counted(queue) == {"scheduled": 1}
+
+
+@pytest.mark.parametrize(("options", "state"), [({}, "cancelled"), ({"id": "one"}, "queued")])
+async def test_a_caller_that_went_before_it_heard_that_its_job_is_stored(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, options: Any, state: str
+) -> None:
+    """A job of an id that somebody chose may be another caller's, and is left to expire."""
+    enqueue, stored = queue.storage.enqueue, asyncio.Event()
+
+    async def unanswered(queue: str, jobs: Any) -> Any:
+        await enqueue(queue, jobs)
+        stored.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(queue.storage, "enqueue", unanswered)
+    call = asyncio.create_task(queue.enqueue_and_wait("task", drop_abandoned=True, **options))
+    await stored.wait()
+    call.cancel()
+    await asyncio.wait([call])
+    await queue.close()
+    assert await counted(queue) == {state: 1}
+
+
 async def test_another_callers_job_is_not_dropped(queue: Queue, make_queue: MakeQueue) -> None:
     await make_queue().enqueue("task", 1, id="one")
     await make_queue().enqueue("other", 1, unique=True)

@@ -300,6 +300,19 @@ PUBLIC = (
     "WaitTimeout",
     "LeaseLost",
     "QueueFull",
+    "NotAccepted",
+    "QueueDraining",
+    "DrainTimeout",
+    "Priority",
+    "Unique",
+    "Throttle",
+    "Debounce",
+    "KeepLast",
+    "Limit",
+    "LimitInfo",
+    "Rate",
+    "QueueControl",
+    "RescheduleResult",
     "JobState",
     "EnqueueStatus",
     "CancelResult",
@@ -310,9 +323,11 @@ PUBLIC = (
 
 METHODS = {
     "Queue": "job handler enqueue enqueue_many enqueue_and_wait cancel get result set_result_ttl "
-    "counts open close run worker on after_execution events",
+    "counts open close run worker on after_execution events reschedule run_now scheduled control "
+    "pause resume drain clear obliterate set_max_length set_low_share",
     "SyncQueue": "enqueue enqueue_many enqueue_and_wait cancel get result set_result_ttl counts "
-    "open close events",
+    "open close events reschedule run_now scheduled control pause resume drain clear obliterate "
+    "set_max_length set_low_share",
     "JobType": "enqueue call options spec enqueue_sync call_sync __call__",
     "Receipt": "result info",
     "Serde": "dumps loads",
@@ -361,7 +376,7 @@ def test_the_documented_options_of_a_queue_exist() -> None:
     }
     documented = (
         "concurrency lease grace max_attempts retry timeout result_ttl serde max_payload "
-        "max_result worker_id maintenance"
+        "max_result worker_id maintenance limits"
     )
     assert keywords >= set(documented.split())
 
