@@ -7,7 +7,8 @@ read_globals = {
   "events_publish", "replies_add", "replies_publish", "replies_remember", "finished_index", "expiry",
   "delay", "promote", "next_due", "pieces", "pieces_join", "pieces_value", "flow_of", "flow_on",
   "flow_off", "flow_stored", "flow_ended", "flow_kept", "flow_forgotten", "lines_open", "lanes_open", "ending_open",
-  "storing_open", "next_step", "PLAIN", "LOW", "LEVELS", "lane_scope", "waiting",
+  "storing_open", "storing_answer", "storing_flush",
+  "storing_known", "intake_add", "intake_save", "admitted", "choose", "next_step", "PLAIN", "LOW", "LEVELS", "lane_scope", "waiting",
 }
 -- An include defines functions for others; `finish` and `count` name what they do.
 files["lua/include"] = { ignore = { "211", "431" } }

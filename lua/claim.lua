@@ -29,7 +29,7 @@
 -- EVENTS
 --   started, cancelled
 -- include: clock counts fences attempt events replies finished pieces lines scopes lanes delayed
--- include: ending upkeep
+-- include: ending upkeep choosing
 -- flags: allow-oom
 local job, ready, inbox, delayed, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local workers, claimed, stale, counts = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
@@ -109,7 +109,15 @@ local function take(list)
   end
 end
 
-local function take_from_list()
+if told[2] then
+  due_in, more = choose({
+    job = job, ready = ready, inbox = inbox, delayed = delayed, counts = counts, stale = stale,
+    prefix = prefix, events = events, injected = ARGV[1], now = now, expired = ARGV[7],
+    inline_bytes = tonumber(ARGV[8]), wanted = wanted, max_bytes = max_bytes,
+    pointers_at_most = POINTERS_AT_MOST, promoted_at_most = PROMOTED_AT_MOST, read = read,
+    ids = ids, rows = rows,
+  })
+else
   due_in = next_due(delayed, now)
   if due_in == 0 then
     promote(job, delayed, ready, counts, now, PROMOTED_AT_MOST)
@@ -118,129 +126,6 @@ local function take_from_list()
   take(inbox)
   take(ready)
   more = #ids == 0 and redis.call('EXISTS', ready) or 0
-end
-
-local function take_from_lines()
-  local lines = lines_open(prefix, ready, counts)
-  local lanes = lanes_open(prefix, job, counts, now, lines)
-  local ending = ending_open({
-    job = job, delayed = delayed, counts = counts, stale = stale, prefix = prefix, events = events,
-    injected = ARGV[1], now = now, inline_bytes = tonumber(ARGV[8]), lines = lines, lanes = lanes,
-  })
-  -- What was handed over before the queue used any of this.
-  for _, id in ipairs(redis.call('LRANGE', inbox, 0, -1)) do
-    if id ~= '' then
-      lines.push_head(id, PLAIN)
-    end
-  end
-  redis.call('DEL', inbox)
-  ending.expire(ARGV[7], PROMOTED_AT_MOST)
-  promote(job, delayed, ready, counts, now, PROMOTED_AT_MOST, lines)
-  lanes.wake_due()
-
-  local settings = redis.call('HMGET', counts, 'paused', 'low_every', 'low_since')
-  local low_every, low_since = tonumber(settings[2] or 0), tonumber(settings[3] or 0)
-  local room = settings[1] and 0 or lanes.room('q')
-  local enough = math.min(wanted, room)
-  local low_waits = low_every > 0 and lines.waits(LOW)
-
-  local function is_queued(id)
-    if id ~= '' and redis.call('HGET', job .. id, 'state') == 'queued' then
-      return true
-    end
-    redis.call('SREM', stale, id)
-    return false
-  end
-
-  local function next_pointer()
-    local asked = text(enough - #ids)
-    if low_waits and low_since >= low_every - 1 then
-      local id = lines.next(LOW, asked, is_queued)
-      if id then
-        return id
-      end
-    end
-    for level = 0, LOW do
-      local id = lines.next(level, asked, is_queued)
-      if id then
-        return id
-      end
-    end
-  end
-
-  -- Whether a job may start: it is charged to its limits then, or held back by one of them.
-  local function may_start(id, name, flow)
-    local mine = lanes.of(name, flow)
-    for _, lane in ipairs(mine) do
-      if lanes.room(lane) < 1 then
-        lanes.hold(lane, id, flow)
-        return false
-      end
-    end
-    for _, lane in ipairs(mine) do
-      lanes.start(lane)
-    end
-    return true
-  end
-
-  local id, too_large
-  while #ids < enough and looked < POINTERS_AT_MOST do
-    id = next_pointer()
-    if not id then
-      break
-    end
-    looked = looked + 1
-    local key = job .. id
-    local found = id ~= '' and read(id) or {}
-    if found[1] ~= 'queued' or taken[id] then
-      redis.call('SREM', stale, id)
-    else
-      local said = redis.call('HMGET', key, 'flow', 'flow1')
-      local flow = flow_of(key, said[1], said[2])
-      if #ids > 0 and size + #found[2] > max_bytes then
-        too_large = flow
-        break
-      elseif flow[2] > 0 and not found[7] and found[5] + flow[2] <= now then
-        ending.add(id, ending.read(id), ARGV[7], 0, true)
-      elseif may_start(id, found[3], flow) then
-        size = size + #found[2]
-        ids[#ids + 1], rows[#rows + 1], taken[id] = id, found, true
-        if flow[2] > 0 then
-          redis.call('ZREM', prefix .. 'expiring', id)
-        end
-        if room < math.huge then
-          lanes.start('q')
-        end
-        if flow[1] == LOW then
-          low_since = 0
-          low_waits = low_every > 0 and lines.waits(LOW)
-        elseif low_waits then
-          low_since = low_since + 1
-        end
-      end
-    end
-  end
-  lines.put_back()
-  if too_large then
-    lines.push_head(id, too_large)
-  end
-  lanes.save()
-  ending.save()
-  if low_every > 0 then
-    redis.call('HSET', counts, 'low_since', low_since)
-  end
-  if id and #ids < room and lines.waits() then
-    -- Not all was looked at: somebody else may find something.
-    lines.ticket()
-  end
-  due_in = next_step(prefix, delayed, now, lanes.queue_opens(lines.waits()))
-  more = looked >= POINTERS_AT_MOST and 1 or 0
-end
-
-if told[2] then
-  take_from_lines()
-else
-  take_from_list()
 end
 if #ids == 0 then
   events_publish(events_channel, events)

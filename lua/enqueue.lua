@@ -18,7 +18,7 @@
 --   for each job: status, state, value or nil, id of another job that this is about or nil
 -- EVENTS
 --   enqueued
--- include: clock counts events replies pieces lines delayed storing
+-- include: clock counts events replies pieces lines delayed storing admission intake
 local job, ready, delayed, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local finished_cancelled, stale, events_channel, prefix = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local storing = storing_open({
@@ -26,6 +26,6 @@ local storing = storing_open({
   finished_cancelled = finished_cancelled, now = now_ms(ARGV[1]), inline_bytes = tonumber(ARGV[2]),
 })
 for _, new in ipairs(cmsgpack.unpack(ARGV[3])) do
-  storing.add(new)
+  intake_add(storing, new)
 end
-return storing.save(events_channel)
+return intake_save(storing, events_channel)

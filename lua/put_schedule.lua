@@ -19,7 +19,7 @@
 --   1 if that version is stored, by this call or a repeat of it; 0 if another one is
 -- EVENTS
 --   enqueued
--- include: clock counts events replies pieces lines delayed storing
+-- include: clock counts events replies pieces lines delayed storing admission intake
 local job, ready, delayed, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local finished_cancelled, stale, events_channel, prefix = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local id = ARGV[4]
@@ -41,9 +41,10 @@ end
 local storing = storing_open({
   job = job, ready = ready, delayed = delayed, counts = counts, stale = stale, prefix = prefix,
   finished_cancelled = finished_cancelled, now = now_ms(ARGV[1]), inline_bytes = tonumber(ARGV[2]),
+  is_open = true,
 })
 for _, new_job in ipairs(cmsgpack.unpack(ARGV[3])) do
-  storing.add(new_job, true)
+  intake_add(storing, new_job)
 end
-storing.save(events_channel)
+intake_save(storing, events_channel)
 return 1

@@ -1,0 +1,89 @@
+-- intake_add(at, new): store a job if its id is new, else answer for the one that is there.
+-- intake_save(at, events_channel): write down what goes for all, and tell: the answers. at: see
+-- include/storing.lua.
+local STORED = {
+  queued = { 'queued', 'queued', false }, scheduled = { 'queued', 'scheduled', false },
+}
+
+local function intake_store(at, key, new)
+  local id, name, spec, delay_ms, due_ms, ttl_ms, request, reply_to, said = unpack(new)
+  if delay_ms ~= 0 then
+    due_ms = at.now + delay_ms
+  end
+  local state = due_ms > at.now and 'scheduled' or 'queued'
+  local fields = {
+    'state', state, 'name', name, 'enqueued_ms', at.now_text, pieces('spec', spec),
+  }
+  if ttl_ms ~= 0 then
+    fields[#fields + 1], fields[#fields + 2] = 'ttl_ms', ttl_ms
+  end
+  if request ~= '' then
+    fields[#fields + 1], fields[#fields + 2] = 'request', request
+  end
+  if reply_to ~= '' then
+    fields[#fields + 1], fields[#fields + 2] = 'reply_to', reply_to
+  end
+  if state == 'scheduled' then
+    fields[#fields + 1], fields[#fields + 2] = 'due_ms', due_ms
+    at.due_entries[#at.due_entries + 1], at.due_entries[#at.due_entries + 2] = due_ms, id
+  end
+  redis.call('HSET', key, unpack(fields))
+  -- Not before that: the server looks at its memory at the first write, and lets a command pass
+  -- that takes none.
+  if request ~= '' and redis.call('SREM', at.stale, id) == 1 then
+    -- The pointer of a cancelled predecessor would give this job a place ahead of its turn.
+    redis.call('LREM', at.lines and at.prefix .. 'normal' or at.ready, 1, id)
+  end
+  if said then
+    redis.call('HSET', key, pieces('flow', said))
+    local flow = cmsgpack.unpack(said)
+    flow_stored(at.prefix, at.counts, id, flow, at.now)
+    if state == 'queued' then
+      storing_flush(at)
+      at.lines.push_tail(id, flow)
+    end
+  elseif state == 'queued' then
+    at.pointers[#at.pointers + 1] = id
+  end
+  at.changes[state] = at.changes[state] + 1
+  events_add(at.events, 'enqueued', id, name, at.now, 0, '')
+  at.answers[#at.answers + 1] = STORED[state]
+end
+
+-- Store one, or answer for the one that is there.
+local function intake_add(at, new)
+  local id, request = new[1], new[7]
+  local key = at.job .. id
+  local state = redis.call('HGET', key, 'state')
+  if state and (redis.call('HGET', key, 'request') or '') == request then
+    storing_answer(at, 'queued', state, false)
+  elseif state and state ~= 'cancelled' then
+    storing_known(at, key, state, new[8])
+  elseif (at.uses_flow or new[9]) and not admitted(at, new) then
+    return
+  elseif not state then
+    intake_store(at, key, new)
+  else
+    local old = redis.call('HMGET', key, 'cancel_request', 'flow', 'flow1')
+    flow_forgotten(at.prefix, id, flow_of(key, old[2], old[3]))
+    redis.call('DEL', key)
+    redis.call('ZREM', at.finished_cancelled, id)
+    intake_store(at, key, new)
+    if old[1] then
+      -- That cancel may come once more; it is not this job's.
+      redis.call('HSET', key, 'cancel_request', old[1])
+    end
+  end
+end
+
+-- Write down what was stored, and tell: the answers.
+local function intake_save(at, events_channel)
+  storing_flush(at)
+  if at.lines and at.changes.queued > 0 then
+    at.lines.ticket()
+  end
+  delay(at.delayed, at.ready, at.due_entries)
+  count(at.counts, at.changes)
+  events_publish(events_channel, at.events)
+  return at.answers
+end
