@@ -13,10 +13,14 @@ from typing import Final
 from jobqueue.cli.output import one_line
 from jobqueue.errors import (
     ConfigurationError,
+    DrainTimeout,
     JobCancelled,
     JobFailed,
     JobNotFound,
     JobQueueError,
+    QueueDraining,
+    QueueFull,
+    ScheduleNotFound,
     SerializationError,
     StorageUnavailable,
     WaitTimeout,
@@ -33,6 +37,9 @@ class ExitCode(IntEnum):
     NOT_FOUND = 4
     JOB_FAILED = 5
     WAIT_TIMEOUT = 6
+    QUEUE_FULL = 7
+    QUEUE_DRAINING = 8
+    NOT_WAITING = 9
     INTERRUPTED = 128 + signal.SIGINT
     BROKEN_PIPE = 128 + signal.SIGPIPE
     TERMINATED = 128 + signal.SIGTERM
@@ -55,9 +62,13 @@ _CODES: Final[tuple[tuple[type[Exception], ExitCode], ...]] = (
     (SerializationError, ExitCode.USAGE),
     (StorageUnavailable, ExitCode.UNAVAILABLE),
     (JobNotFound, ExitCode.NOT_FOUND),
+    (ScheduleNotFound, ExitCode.NOT_FOUND),
     (JobFailed, ExitCode.JOB_FAILED),
     (JobCancelled, ExitCode.JOB_FAILED),
     (WaitTimeout, ExitCode.WAIT_TIMEOUT),
+    (DrainTimeout, ExitCode.WAIT_TIMEOUT),
+    (QueueFull, ExitCode.QUEUE_FULL),
+    (QueueDraining, ExitCode.QUEUE_DRAINING),
 )
 
 

@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
@@ -79,6 +79,11 @@ def compact(value: Any) -> str:
     return one_line(json.dumps(jsonable(value), ensure_ascii=False))
 
 
+def moment(at: datetime | None) -> str | None:
+    """A moment, for people."""
+    return None if at is None else at.isoformat(timespec="milliseconds")
+
+
 def table(title: str, rows: Iterable[tuple[str, str]], *, numbers: bool = False) -> Table:
     """Two columns, for a terminal."""
     from rich import box
@@ -101,4 +106,25 @@ def write_rows(title: str, rows: Iterable[tuple[str, str]], *, numbers: bool = F
     from rich.console import Console
 
     Console().print(table(title, rows, numbers=numbers))
+    sys.stdout.flush()
+
+
+def write_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str | None]]) -> None:
+    """A table with many columns on a terminal; else a line for each row, the first with the names
+    of the columns, apart by tabs. ``None`` is nothing on a terminal, and ``-`` elsewhere."""
+    if not sys.stdout.isatty():
+        lines = [columns, *([cell or "-" for cell in row] for row in rows)]
+        write("\n".join("\t".join(line) for line in lines))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(title=Text(title), box=box.ROUNDED, title_justify="left")
+    for column in columns:
+        grid.add_column(Text(column), overflow="fold")
+    for row in rows:
+        grid.add_row(*(Text(cell or "") for cell in row))
+    Console().print(grid)
     sys.stdout.flush()

@@ -24,8 +24,8 @@ import pytest
 from jobqueue import Job, Queue
 from jobqueue._version import __version__
 from jobqueue.cli import main
-from jobqueue.cli.inspect import read_payload
 from jobqueue.cli.output import jsonable, one_line
+from jobqueue.cli.reading import read_payload
 from tests.support.wait import wait_until
 
 ROOT: Final = Path(__file__).parents[2]
