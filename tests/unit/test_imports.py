@@ -365,6 +365,8 @@ def test_a_queue_without_await_has_the_decorators_too() -> None:
     assert queue.handler == queue.queue.handler
     assert queue.on == queue.queue.on
     assert queue.after_execution == queue.queue.after_execution
+    assert queue.cron == queue.queue.cron
+    assert queue.every == queue.queue.every
 
 
 def test_the_documented_options_of_a_queue_exist() -> None:
