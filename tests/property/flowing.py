@@ -35,6 +35,7 @@ class FlowMachine(StorageMachine):
             self._control({"paused": 0, "draining": 0, "max_waiting": 0, "low_every": 0})
             for scope in list(self.model.rules.limits):
                 self._set_limit(scope, None)
+            self.check()
         super().teardown()
 
     @precondition(lambda self: len(self.model.jobs) < 4 or self.any_job("cancelled"))

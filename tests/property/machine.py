@@ -522,6 +522,7 @@ class StorageMachine(RuleBasedStateMachine):
             self.check()
             self._finish(claimed, [completed(ttl_ms=HOUR)] * len(claimed))
             self.check()
+        self.check()
         expired = [id for id in left if self.model.jobs[id].state == "cancelled"]
         assert sorted(came + expired) == sorted(left)
         assert self.run(self.storage.promote(QUEUE, MAX_BATCH)) is None
