@@ -207,21 +207,22 @@ class QueueFull(NotAccepted):
     """The queue has reached its limit of waiting jobs.
 
     Attributes:
-        limit: Jobs that may wait.
+        limit: Jobs that may wait, or ``None`` if that could not be found out.
         retry_after: Seconds after which to try again: about one, with jitter, so that not all
             producers come back at once.
     """
 
     code = "queue_full"
 
-    def __init__(self, queue: str, limit: int, retry_after: float = 1.0) -> None:
+    def __init__(self, queue: str, limit: int | None, retry_after: float = 1.0) -> None:
         super().__init__(queue, limit, retry_after)
         self.limit = limit
         self.retry_after = retry_after
 
     def __str__(self) -> str:
+        limit = "of" if self.limit is None else f"of {self.limit}"
         return (
-            f"queue {self.queue!r} holds its limit of {self.limit} waiting jobs; "
+            f"queue {self.queue!r} holds its limit {limit} waiting jobs; "
             f"try again in {self.retry_after:.1f} s"
         )
 

@@ -358,8 +358,11 @@ class QueueOptions:
         to_ms(self.result_ttl, "result_ttl")
         check_count(self.max_payload, "max_payload", maximum=512 * MiB)
         check_count(self.max_result, "max_result", maximum=512 * MiB)
-        if self.limits is not None and any(limit.by for limit in check_limits(self.limits)):
-            raise ValueError("a Limit with by belongs to a job type, not to a queue")
+        if self.limits is not None:
+            if not isinstance(self.limits, Limit):  # pyright: ignore[reportUnnecessaryIsInstance] - users' types are not checked
+                raise TypeError(f"limits of a queue must be a Limit(...), not {self.limits!r}")
+            if self.limits.by is not None:
+                raise ValueError("a Limit with by belongs to a job type, not to a queue")
 
     @property
     def lease_ms(self) -> int:

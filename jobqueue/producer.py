@@ -259,7 +259,8 @@ class Producer:
                         await self._tell_enqueued(job, answer)
                     return await self._ending(wait, seconds)
             except (asyncio.CancelledError, WaitTimeout):
-                if is_ours and self._options_of(spec).drop_abandoned is True:
+                options = self._registry.options_of(job.name).override(spec.options)
+                if is_ours and options.drop_abandoned is True:
                     self._abandoned.drop(job.id)
                 raise
             receipt = self._receipt(job, answer) or await self._refuse(answer)
@@ -288,13 +289,10 @@ class Producer:
             await asyncio.gather(*under_way, return_exceptions=True)
         return answers
 
-    def _options_of(self, spec: JobSpec[Any]) -> JobOptions:
-        return self._registry.options_of(spec.name).override(spec.options)
-
     def new_job(self, spec: JobSpec[Any], reply_to: str | None = None) -> NewJob:
         """A job in the form in which it is stored; all its options are checked."""
         name = check_name(spec.name, "the job's name")
-        options = self._options_of(spec)
+        options = self._registry.options_of(name).override(spec.options)
         payload = self.serdes.dumps(spec.payload, f"the payload of {name!r}")
         limit = self._registry.options.max_payload
         if len(payload) > limit:

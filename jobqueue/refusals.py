@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from typing import Final
 
-from jobqueue.errors import NotAccepted, QueueDraining, QueueFull
+from jobqueue.errors import NotAccepted, QueueDraining, QueueFull, StorageError
 from jobqueue.flow import Refusal
 from jobqueue.states import EnqueueStatus
 from jobqueue.storage.base import Storage
@@ -23,7 +24,7 @@ class Refusals:
     def __init__(self, storage: Storage, queue: str) -> None:
         self._storage = storage
         self._queue = queue
-        self._limit = 0
+        self._limit: int | None = None
         self._asked_at = float("-inf")
 
     async def error(self, status: Refusal | EnqueueStatus) -> NotAccepted:
@@ -32,6 +33,8 @@ class Refusals:
             return QueueDraining(self._queue)
         now = asyncio.get_running_loop().time()
         if now >= self._asked_at + _LIMIT_HOLDS:
-            self._asked_at = now
-            self._limit = (await self._storage.control(self._queue)).max_waiting
+            # The job is refused, whether the storage can still say the number or not.
+            with contextlib.suppress(StorageError):
+                self._limit = (await self._storage.control(self._queue)).max_waiting or None
+                self._asked_at = now
         return QueueFull(self._queue, self._limit, RETRY_AFTER * random.uniform(0.5, 1.5))

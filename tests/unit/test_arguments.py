@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobqueue.arguments import Arguments
@@ -48,7 +48,7 @@ values = st.recursive(
     lambda inner: (
         st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner) | st.frozensets(scalars)
     ),
-    max_leaves=8,
+    max_leaves=5,
 )
 
 
@@ -63,11 +63,13 @@ def _shuffled(value: Any) -> Any:
     return value
 
 
-@given(st.dictionaries(st.text(min_size=1), values))
+@settings(max_examples=30)
+@given(st.dictionaries(st.text(min_size=1), values, max_size=4))
 def test_the_order_of_maps_and_sets_does_not_count(payload: dict[str, Any]) -> None:
     assert key(payload) == key(_shuffled(payload))
 
 
+@settings(max_examples=50)
 @given(values, values)
 def test_different_values_have_different_keys(one: Any, other: Any) -> None:
     if key(one) == key(other):

@@ -60,7 +60,7 @@ makers: dict[type[Exception], st.SearchStrategy[Exception]] = {
     WaitTimeout: st.builds(WaitTimeout, text, st.floats(0, 1e6)),
     LeaseLost: st.builds(LeaseLost, text),
     NotAccepted: st.builds(NotAccepted, text),
-    QueueFull: st.builds(QueueFull, text, st.integers(1, 10**6), st.floats(0.1, 10)),
+    QueueFull: st.builds(QueueFull, text, st.none() | st.integers(1, 10**6), st.floats(0.1, 10)),
     QueueDraining: st.builds(QueueDraining, text),
     DrainTimeout: st.builds(
         DrainTimeout, text, st.floats(0, 1e6), st.integers(1, 10**6), st.booleans()
@@ -174,7 +174,10 @@ def test_receipts_stay_in_the_process_of_their_error() -> None:
 
 
 def test_messages_say_what_to_do() -> None:
-    assert str(QueueFull("q", 3, 0.52)).endswith("try again in 0.5 s")
+    assert str(QueueFull("q", 3, 0.52)) == (
+        "queue 'q' holds its limit of 3 waiting jobs; try again in 0.5 s"
+    )
+    assert "holds its limit of waiting jobs" in str(QueueFull("q", None, 1))
     assert "queue.resume()" in str(QueueDraining("q"))
     assert str(DrainTimeout("q", 2, 7)) == "queue 'q' still holds 7 jobs after 2 s of draining"
     assert "is paused" in str(DrainTimeout("q", 2, 7, paused=True))

@@ -179,7 +179,8 @@ def test_the_later_layer_decides_about_the_whole_family() -> None:
             ValueError,
             "belongs to a job type",
         ),
-        (lambda: QueueOptions(limits=5), TypeError, "limits must be"),
+        (lambda: QueueOptions(limits=5), TypeError, "limits of a queue must be"),
+        (lambda: QueueOptions(limits=[Limit(concurrency=1)]), TypeError, "limits of a queue"),
     ],
 )
 def test_bad_values_are_refused_where_they_are_made(
