@@ -89,6 +89,7 @@ def _run_where_disks_may_be_mounted(
     for name, value in options.items():
         command += [] if value is None else [f"--{name}", str(value)]
     command += ["--json"] if given.json else []
+    command += ["--flow"] if given.flow else []
     return subprocess.run(command).returncode == 0
 
 
@@ -104,6 +105,7 @@ def _run_one(
                 workers=given.workers,
                 lease=given.lease,
                 binary=binary,
+                flow=given.flow,
                 show=show,
             )
         )
@@ -135,6 +137,7 @@ def _say(report: Report | failpoints.Report, given: argparse.Namespace, seed: in
     if not report.good:
         print(f"     again: python -m tests.chaos {report.scenario} --seed {seed}", end="")
         print(f" --scale {given.scale:g}", end="")
+        print(" --flow" if given.flow else "", end="")
         print("" if given.server is None else f" --server {given.server}", flush=True)
     return report.good
 
@@ -182,6 +185,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=1, help="with --peers: how often, in turn")
     parser.add_argument("--results", type=Path, metavar="FOLDER", help="with --peers: write there")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="with --peers: keep ledgers")
+    parser.add_argument(
+        "--flow",
+        action="store_true",
+        help="the scenarios with priorities, groups, delays, expiry, uniqueness, limits, schedules",
+    )
     parser.add_argument("--may-mount", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="print each run as a line of JSON")
     return parser

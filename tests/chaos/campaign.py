@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 from jobqueue import Queue, StorageError
-from jobqueue.storage.base import MAX_BATCH
+from jobqueue.storage.base import MAX_BATCH, StoredJob
+from tests.chaos.director import Director
+from tests.chaos.loads import FLOW
 from tests.chaos.orders import QUEUE, Orders, job_id
 from tests.chaos.programs import open_queue
+from tests.chaos.promises import Promises, left_under_limits, state_of
 from tests.chaos.report import Report
 from tests.chaos.scenarios import Scenario
 from tests.chaos.stage import Stage, stage
@@ -38,6 +41,7 @@ async def run(
     workers: int | None = None,
     lease: float | None = None,
     binary: ServerBinary | None = None,
+    flow: bool = False,
     show: Show = lambda done, of: None,
 ) -> Report:
     """Run a scenario.
@@ -50,9 +54,12 @@ async def run(
         workers: Worker processes, if not as many as the scenario has.
         lease: Of the queue in seconds, if not the scenario's.
         binary: The server, where there is one; the first one found by default.
+        flow: With time and flow in all that the jobs say, and in what holds for the queue.
         show: Told how far it is.
     """
     began = time.monotonic()
+    if flow and not scenario.ticks:
+        scenario = replace(scenario, load=FLOW)
     size = scenario.size(scale, workers, lease)
     async with stage(scenario.where, binary, scenario.persistence, size, seed) as place:
         problems, idle = await _perform(scenario, place, show)
@@ -63,13 +70,15 @@ async def run(
             cut_off=scenario.cuts,
         )
         numbered = 0 if scenario.ticks else size.jobs
-        verdict = books.judge(await _states(place, numbered))
+        stored = await _stored(place, numbered)
+        verdict = books.judge(_states(stored))
         verdict.unexpected += problems
+        figures = Promises(books, stored, scenario.load).judge(verdict)
         if idle > 2 * size.lease + 2:
             verdict.late.append(f"nothing happened for {idle:.1f} s, and then the rest was run")
         findings = await asyncio.to_thread(place.home.examine)
         verdict.unexpected += findings.faults
-        figures = findings.figures | scenario.judge(books, verdict)
+        figures = findings.figures | scenario.judge(books, verdict) | figures
         warnings = [entry.about for entry in place.ledger.of("warning", "refused")]
         return Report(
             scenario=scenario.name,
@@ -93,6 +102,7 @@ def _orders(scenario: Scenario, place: Stage) -> Orders:
         lease=place.size.lease,
         concurrency=scenario.concurrency,
         sleep_ms=scenario.sleep_ms,
+        load=scenario.load,
         # So few that enqueueing lasts as long as the run, and its faults meet both sides.
         backlog=max(20, min(scenario.backlog, place.size.jobs // 20)),
         seed=place.seed,
@@ -109,12 +119,21 @@ async def _perform(scenario: Scenario, place: Stage, show: Show) -> tuple[list[s
     """
     orders = _orders(scenario, place)
     fleet = place.fleet
+    director = Director(place, orders)
+    await director.begin()
     await fleet.start_workers(place.size.workers, orders)
     _start_producers(scenario, place, orders)
     harm = asyncio.create_task(scenario.plan(place))
+    directing = asyncio.create_task(director.direct())
     problems = await _watch(place, harm, show)
+    directing.cancel()
+    await asyncio.wait([directing])
+    if not directing.cancelled():
+        directing.result()
+    await director.end()
     async with open_queue(orders) as queue:
         idle = await _drained(place, queue, show)
+        problems += left_under_limits(await queue.storage.limits(QUEUE))
     problems += fleet.deserters()
     problems += await fleet.stop_workers()
     return problems, idle
@@ -179,16 +198,23 @@ async def _drained(place: Stage, queue: Queue, show: Show) -> float:
     return longest
 
 
-async def _states(place: Stage, numbered: int) -> dict[str, str | None]:
-    """The state that the storage holds of each job, also of so many that should have been
-    accepted; ``None`` where it knows of none."""
-    ids = {job_id(number): None for number in range(numbered)}
-    ordered = [*ids, *(id for id in place.ledger.accepted if id not in ids)]
-    states: dict[str, str | None] = {}
+async def _stored(place: Stage, numbered: int) -> dict[str, StoredJob | None]:
+    """What the storage holds of each job that anybody has spoken of, and of so many that should
+    have been accepted; ``None`` for nothing."""
+    ledger = place.ledger
+    ledger.refresh()
+    run = (entry.about for entry in ledger.entries if entry.kind == "start")
+    others = (other for other, _ in ledger.merged.values())
+    ids = list(dict.fromkeys([*map(job_id, range(numbered)), *ledger.accepted, *run, *others]))
+    stored: dict[str, StoredJob | None] = {}
     async with Queue(QUEUE, place.home.url) as queue:
-        for start in range(0, len(ordered), MAX_BATCH):
-            batch = ordered[start : start + MAX_BATCH]
-            answers = await queue.storage.results(QUEUE, batch)
-            for id, answer in zip(batch, answers, strict=True):
-                states[id] = None if answer is None else str(answer.state)
-    return states
+        for start in range(0, len(ids), MAX_BATCH):
+            batch = ids[start : start + MAX_BATCH]
+            found = await queue.storage.get(QUEUE, batch)
+            stored |= zip(batch, found, strict=True)
+    return stored
+
+
+def _states(stored: Mapping[str, StoredJob | None]) -> dict[str, str | None]:
+    """Their states."""
+    return {id: state_of(job) for id, job in stored.items()}

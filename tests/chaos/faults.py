@@ -318,7 +318,7 @@ def at_moments(*faults: Fault) -> Plan:
             # One in each part of the run, so that none is over when the next one comes.
             part = (number + moments.random()) / stage.size.times
             accepted = (0.02 + 0.86 * part) * stage.size.jobs
-            await stage.until(lambda accepted=accepted: len(stage.ledger.accepted) >= accepted)
+            await stage.until(lambda accepted=accepted: stage.ledger.answered >= accepted)
             deck = deck or dice.sample(faults, len(faults))
             await deck.pop()(stage, dice)
 
@@ -329,7 +329,7 @@ def at(part: float, fault: Fault) -> Plan:
     """A fault once, when that part of the jobs has been accepted."""
 
     async def plan(stage: Stage) -> None:
-        await stage.until(lambda: len(stage.ledger.accepted) >= part * stage.size.jobs)
+        await stage.until(lambda: stage.ledger.answered >= part * stage.size.jobs)
         await fault(stage, stage.dice("faults"))
 
     return plan

@@ -16,7 +16,8 @@ from typing import Final
 from jobqueue.storage.url import FAILPOINT
 from tests.chaos import clocks
 from tests.chaos.ledger import Ledger, Pen
-from tests.chaos.orders import Orders
+from tests.chaos.loads import PLAIN
+from tests.chaos.orders import Orders, job_id
 from tests.support.wait import wait_until
 
 ROOT: Final = Path(__file__).parents[2]
@@ -111,10 +112,11 @@ class Fleet:
 
     @property
     def batches(self) -> Iterator[list[str]]:
-        """The ids of each call of more than one job."""
+        """The ids of each call of more than one job, where none of them may give way to others."""
         for _, orders in self._producing:
-            if orders.batch > 1:
-                yield from orders.batches
+            if orders.batch > 1 and orders.load == PLAIN:
+                for numbers in orders.batches:
+                    yield [job_id(number) for number in numbers]
 
     def revive(self) -> None:
         """Start again what ended though nobody told it to, as a supervisor does."""
@@ -154,7 +156,8 @@ class Fleet:
         process.wait()
         self._ledger.refresh()
         program, orders = self._producing[number]
-        self._producing[number] = program, orders.after(self._ledger.accepted)
+        answered = self._ledger.accepted.keys() | self._ledger.merged.keys()
+        self._producing[number] = program, orders.after(answered)
         self.producers[number] = self._start(*self._producing[number])
         self._meant_to_end.add(self.producers[number].pid)
 

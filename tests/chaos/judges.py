@@ -68,8 +68,9 @@ def answered_in_time(books: Books, verdict: Verdict) -> dict[str, Any]:
         if entry.about in ended
     )
     p99, longest = quantile(waits, 0.99), waits[-1] if waits else None
-    if len(waits) != verdict.jobs:
-        verdict.unexpected.append(f"{len(waits)} of {verdict.jobs} calls were answered")
+    called = len(_ids(books.ledger, "called"))
+    if len(waits) != called:
+        verdict.unexpected.append(f"{len(waits)} of {called} calls were answered")
     if longest is None or longest > ANSWERED_WITHIN:
         verdict.late.append(f"a call waited {longest} s longer than its job")
     return {

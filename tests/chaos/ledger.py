@@ -20,17 +20,19 @@ class Entry(NamedTuple):
     """One line.
 
     Attributes:
-        kind: ``ready``, ``waits`` (all); ``accepted``, ``refused``, ``known``, ``called``,
-            ``answered``, ``gone`` (producers);
-            ``start``, ``end``, ``settled``, ``unheard``, ``stopped``, ``stalled``, ``left``
-            (workers); ``warning``, ``error`` (what either logged); ``kill``, ``killed``, ``died``,
+        kind: ``ready``, ``waits`` (all); ``accepted``, ``merged`` (another job is there in
+            its place), ``refused``, ``known``, ``called``, ``answered``, ``gone`` (producers);
+            ``start``, ``end``, ``settled``, ``dropped`` (ended cancelled), ``unheard``,
+            ``cut`` (its handler was cancelled), ``stopped``, ``stalled``, ``left`` (workers);
+            ``warning``, ``error`` (what either logged); ``kill``, ``killed``, ``died``,
             ``producer_died``, ``freeze``, ``thaw``, ``server_down``, ``server_up``, ``away``,
             ``back`` (the server lives, and serves nobody), ``forget``, ``forgot`` (all that it
-            holds), ``oom``, ``oom_over``, ``full``, ``room`` (the driver).
+            holds), ``oom``, ``oom_over``, ``full``, ``room``, ``declared`` (limits and schedules),
+            ``hurried`` (the driver).
         at: Seconds of the monotonic clock.
         process: Who wrote it.
         attempt: Of a job, else 0.
-        about: The id of a job or a process, or a text.
+        about: The id of a job or a process, or a text; of ``merged`` the ids of both jobs.
     """
 
     kind: str
@@ -86,6 +88,8 @@ class Ledger:
         self.counts: Counter[str] = Counter()
         self.accepted: dict[str, float] = {}
         """When each id was first accepted."""
+        self.merged: dict[str, tuple[str, float]] = {}
+        """The job in whose place another one is, that one, and when this was said."""
         self.ended: set[str] = set()
         self.ready: set[int] = set()
         self._read_up_to: dict[Path, int] = {}
@@ -116,10 +120,18 @@ class Ledger:
         self.counts[entry.kind] += 1
         if entry.kind == "accepted":
             self.accepted.setdefault(entry.about, entry.at)
+        elif entry.kind == "merged":
+            id, other = entry.about.split()
+            self.merged.setdefault(id, (other, entry.at))
         elif entry.kind == "end":
             self.ended.add(entry.about)
         elif entry.kind == "ready":
             self.ready.add(entry.process)
+
+    @property
+    def answered(self) -> int:
+        """Jobs whose enqueue was answered."""
+        return len(self.accepted) + len(self.merged)
 
     def of(self, *kinds: str) -> list[Entry]:
         """The entries of some kinds, by their moment."""

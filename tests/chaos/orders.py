@@ -37,6 +37,7 @@ class Orders:
         grace: The queue's, in seconds.
         waits: The process does not begin before it is told to (SIGUSR1).
         skew_ms: The process's clock is wrong by up to so much.
+        load: What the jobs are like, by its name in :data:`tests.chaos.loads.LOADS`.
     """
 
     url: str
@@ -54,23 +55,24 @@ class Orders:
     grace: float = 10.0
     waits: bool = False
     skew_ms: int = 0
+    load: str = "plain"
 
     def dumps(self) -> str:
         return json.dumps(asdict(self))
 
-    def after(self, accepted: Container[str]) -> Orders:
-        """What is left to do, from the first job on that was not accepted."""
+    def after(self, answered: Container[str]) -> Orders:
+        """What is left to do, from the first job on whose enqueue was not answered."""
         end = self.first + self.count
-        left = (n for n in range(self.first, end) if job_id(n) not in accepted)
+        left = (n for n in range(self.first, end) if job_id(n) not in answered)
         first = next(left, end)
         return replace(self, first=first, count=end - first)
 
     @property
-    def batches(self) -> Iterator[list[str]]:
-        """The ids of each of a producer's calls."""
+    def batches(self) -> Iterator[range]:
+        """The numbers of the jobs in each of a producer's calls."""
         end = self.first + self.count
         for start in range(self.first, end, self.batch):
-            yield [job_id(n) for n in range(start, min(start + self.batch, end))]
+            yield range(start, min(start + self.batch, end))
 
     @staticmethod
     def loads(text: str) -> Orders:

@@ -23,15 +23,18 @@ from jobqueue import (
     JobNotFound,
     JobQueueError,
     JobSpec,
+    NotAccepted,
     Queue,
     Reaper,
+    Receipt,
     StorageUnavailable,
 )
 from jobqueue.options import JobOptions
-from jobqueue.schedules.firing import job_id
+from jobqueue.schedules.firing import job_id as scheduled_id
 from tests.chaos import clocks
 from tests.chaos.ledger import Pen
-from tests.chaos.orders import QUEUE, TICK_SECONDS, Orders
+from tests.chaos.loads import said_by
+from tests.chaos.orders import QUEUE, TICK_SECONDS, Orders, job_id
 
 _ORPHANED = 70
 
@@ -77,11 +80,15 @@ async def work(orders: Orders, pen: Pen) -> None:
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
 
-    @queue.handler("task")
+    @queue.handler()
     async def task(job: Job) -> str:
         pen.note("start", job.id, job.attempt)
         await pen.kept()
-        await asyncio.sleep((float(job.payload) + orders.linger_ms) / 1000)
+        try:
+            await asyncio.sleep((float(job.payload) + orders.linger_ms) / 1000)
+        except asyncio.CancelledError:
+            pen.note("cut", job.id, job.attempt)
+            raise
         pen.note("end", job.id, job.attempt)
         await pen.kept()
         return job.id
@@ -89,6 +96,10 @@ async def work(orders: Orders, pen: Pen) -> None:
     @queue.on("completed")
     def settled(event: Event) -> None:
         pen.note("settled", event.id, event.attempt)
+
+    @queue.on("cancelled")
+    def dropped(event: Event) -> None:
+        pen.note("dropped", event.id, event.attempt)
 
     @queue.on("stalled")
     def stalled(event: Event) -> None:
@@ -147,9 +158,9 @@ async def produce(orders: Orders, pen: Pen) -> None:
     async def send() -> None:
         for specs in batches:
             await gate.wait()
-            await _until_accepted(lambda specs=specs: _enqueue(queue, specs), pen)
-            for spec in specs:
-                pen.note("accepted", spec.options.id)
+            receipts = await _until_accepted(lambda specs=specs: _enqueue(queue, specs), pen)
+            for spec, receipt in zip(specs, receipts or (), strict=False):
+                _note_receipt(pen, spec, receipt)
             await pen.kept()
 
     pen.note("ready")
@@ -162,7 +173,7 @@ async def produce(orders: Orders, pen: Pen) -> None:
 async def call(orders: Orders, pen: Pen) -> None:
     """A producer that waits for the result of each job."""
     queue = open_queue(orders)
-    batches = _batches(orders)
+    batches = _batches(orders, alone=True)
 
     async def send() -> None:
         for (spec,) in batches:
@@ -200,7 +211,7 @@ async def tick(orders: Orders, pen: Pen) -> None:
             await _until_accepted(lambda: schedules.pause("tick"), pen)
         info = await _until_accepted(lambda: schedules.get("tick"), pen)
         while info.last_at is not None and instant <= info.last_at:
-            pen.note("accepted", job_id("tick", round(instant.timestamp() * 1000)))
+            pen.note("accepted", scheduled_id("tick", round(instant.timestamp() * 1000)))
             instant, count = instant + period, count + 1
         await pen.kept()
         await asyncio.sleep(0.02)
@@ -208,17 +219,30 @@ async def tick(orders: Orders, pen: Pen) -> None:
     await queue.close()
 
 
-def _batches(orders: Orders) -> Iterator[list[JobSpec[Any]]]:
+def _batches(orders: Orders, *, alone: bool = False) -> Iterator[list[JobSpec[Any]]]:
+    """The jobs of each call; ``alone``: none of them gives way to another one."""
     randomly = random.Random(orders.seed)
-    for ids in orders.batches:
-        yield [JobSpec("task", randomly.randint(*orders.sleep_ms), JobOptions(id=id)) for id in ids]
+
+    def spec(number: int) -> JobSpec[Any]:
+        said = said_by(orders.load, number, alone=alone)
+        options = JobOptions(id=job_id(number), **said.options)
+        return JobSpec(said.name, randomly.randint(*orders.sleep_ms), options)
+
+    for numbers in orders.batches:
+        yield [spec(number) for number in numbers]
 
 
-async def _enqueue(queue: Queue, specs: list[JobSpec[Any]]) -> None:
+async def _enqueue(queue: Queue, specs: list[JobSpec[Any]]) -> list[Receipt[Any]]:
     if len(specs) > 1:
-        await queue.enqueue_many(specs)
+        return await queue.enqueue_many(specs)
+    return [await queue.producer.enqueue_spec(specs[0])]
+
+
+def _note_receipt(pen: Pen, spec: JobSpec[Any], receipt: Receipt[Any]) -> None:
+    if receipt.id == spec.options.id:
+        pen.note("accepted", receipt.id)
     else:
-        await queue.producer.enqueue_spec(specs[0])
+        pen.note("merged", f"{spec.options.id} {receipt.id}")
 
 
 async def _until_accepted(send: Callable[[], Awaitable[Any]], pen: Pen) -> Any:
@@ -227,6 +251,8 @@ async def _until_accepted(send: Callable[[], Awaitable[Any]], pen: Pen) -> Any:
             return await send()
         except StorageUnavailable as error:
             pen.note("refused", f"{error.code}: {error}")
+            await asyncio.sleep(0.05)
+        except NotAccepted:
             await asyncio.sleep(0.05)
         except JobNotFound:
             raise

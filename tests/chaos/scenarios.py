@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from tests.chaos import faults, judges
 from tests.chaos.faults import at, at_moments, in_a_row, while_busy
+from tests.chaos.loads import PLAIN
 from tests.chaos.stage import Persistence, Size, Where
 
 
@@ -34,6 +35,7 @@ class Scenario:
         backlog: Producers wait while more jobs are queued.
         cuts: Connections are cut.
         skew_ms: The clock of each process is wrong by up to so much.
+        load: What the jobs are like.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Scenario:
     backlog: int = 500
     cuts: bool = False
     skew_ms: int = 0
+    load: str = PLAIN
 
     @property
     def ticks(self) -> bool:

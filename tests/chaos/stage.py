@@ -106,7 +106,8 @@ class Stage:
     @property
     def is_busy(self) -> bool:
         """Whether jobs are still enqueued, or many of them not yet run."""
-        return self.fleet.producing or len(self.ledger.ended) < 0.98 * self.size.jobs
+        done = len(self.ledger.ended) + len(self.ledger.merged)
+        return self.fleet.producing or done < 0.98 * self.size.jobs
 
     async def until(self, predicate: Callable[[], bool]) -> None:
         """Wait for something that the ledger says."""

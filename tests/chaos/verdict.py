@@ -30,6 +30,8 @@ class Run:
     attempt: int
     start: float
     end: float | None = None
+    cut: float | None = None
+    """When its handler was cancelled, in place of its end."""
     fate: str = ""
     """``settled``, ``unheard`` (its outcome did not count) or ``stopped`` (cancelled); empty when
     its process did not live to say so."""
@@ -46,6 +48,10 @@ class Verdict:
     lost: list[str] = field(default_factory=list)
     excused: int = 0
     """Accepted and gone, but so shortly before a server's end that it was not promised."""
+    expired: int = 0
+    """Not started in time, as they said, and not run."""
+    replaced: int = 0
+    """Cancelled for the next job of their schedule."""
     justified: int = 0
     unjustified: list[str] = field(default_factory=list)
     recovered: int = 0
@@ -112,16 +118,24 @@ class Books:
 
     def _runs(self) -> dict[str, list[Run]]:
         runs: defaultdict[str, list[Run]] = defaultdict(list)
-        for entry in self.ledger.of("start", "end", "settled", "unheard", "stopped"):
+        for entry in self.ledger.of(
+            "start", "end", "cut", "settled", "dropped", "unheard", "stopped"
+        ):
             if entry.kind == "start":
                 run = Run(entry.about, entry.process, entry.attempt, entry.at)
                 runs[entry.about].append(run)
                 continue
             found = self._run_of(entry, runs[entry.about])
-            if found is None:
+            if entry.kind == "dropped":
+                # What was asked to stop before its handler began has no run.
+                if found is not None:
+                    found.fate, found.fate_at = "settled", entry.at
+            elif found is None:
                 self.strays.append(f"{entry.kind} without a run: {entry.about}")
             elif entry.kind == "end":
                 found.end = entry.at
+            elif entry.kind == "cut":
+                found.cut = entry.at
             else:
                 found.fate, found.fate_at = entry.kind, entry.at
         for of_one in runs.values():
@@ -188,6 +202,12 @@ class Books:
             verdict.completed += 1
             if id not in self.ledger.ended:
                 verdict.unexpected.append(f"{id} is completed and was not run")
+        elif state == "expired":
+            verdict.expired += 1
+            if any(not self.forgotten(run.start, run.start) for run in self.runs.get(id, ())):
+                verdict.unexpected.append(f"{id} has expired and was run")
+        elif state == "replaced":
+            verdict.replaced += 1
         elif state in ("failed", "cancelled"):
             verdict.unexpected.append(f"{id} ended {state}")
         elif accepted_at is not None:
