@@ -11,7 +11,7 @@ from jobqueue.flow import StoredSchedule
 from jobqueue.ids import MAX_NAME_BYTES, check_name, new_job_id, new_token
 from jobqueue.producer import Producer
 from jobqueue.receipt import JobSpec, Receipt
-from jobqueue.schedules.firing import flow_of, job_id
+from jobqueue.schedules.firing import job_id, new_job
 from jobqueue.schedules.record import (
     Misfire,
     Overlap,
@@ -22,7 +22,6 @@ from jobqueue.schedules.record import (
     encode_record,
 )
 from jobqueue.schedules.timing import Cron, Every, Timing, next_instant
-from jobqueue.storage.base import NewJob
 from jobqueue.values import UNSET, Seconds, to_ms
 
 _MAX_ID_BYTES = MAX_NAME_BYTES - len(job_id("", 1))
@@ -161,9 +160,7 @@ class QueueSchedules:
             QueueFull: The queue takes nothing new.
         """
         schedule = decode_record((await self._get(id)).record)
-        name, spec, ttl_ms, _ = schedule.job
-        job = NewJob(new_job_id(), name, spec, ttl_ms=ttl_ms, flow=flow_of(id, schedule))
-        return await self._producer.enqueue_job(job)
+        return await self._producer.enqueue_job(new_job(id, schedule, new_job_id()))
 
     async def delete(self, id: str) -> bool:
         """Forget a schedule; whether there was one. Its jobs that exist stay.
@@ -190,7 +187,7 @@ class QueueSchedules:
         made = self._producer.new_job(job)
         return Schedule(
             timing=timing,
-            job=ScheduledJob(made.name, made.spec, made.ttl_ms, made.flow),
+            job=ScheduledJob(made.name, made.spec, made.delay_ms, made.ttl_ms, made.flow),
             misfire=Misfire(policy.misfire),
             misfire_grace_ms=to_ms(policy.misfire_grace, "misfire_grace", zero=True),
             overlap=Overlap(policy.overlap),

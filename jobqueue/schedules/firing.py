@@ -71,15 +71,24 @@ def jobs_of(id: str, schedule: Schedule, instants: Sequence[int], request: str) 
         instants: One job each.
         request: Token of their enqueue.
     """
-    name, spec, ttl_ms, _ = schedule.job
-    flow = flow_of(id, schedule)
-    return [
-        NewJob(job_id(id, at), name, spec, ttl_ms=ttl_ms, request=request, flow=flow)
-        for at in instants
-    ]
+    return [new_job(id, schedule, job_id(id, at), request) for at in instants]
 
 
-def flow_of(id: str, schedule: Schedule) -> Flow | None:
+def new_job(id: str, schedule: Schedule, own_id: str, request: str = "") -> NewJob:
+    """A job of a schedule, under an id of its own.
+
+    Args:
+        id: The schedule's.
+        schedule: Which.
+        own_id: The job's.
+        request: Token of its enqueue; empty if ``own_id`` was made for this one.
+    """
+    name, spec, delay_ms, ttl_ms, _ = schedule.job
+    flow = _flow_of(id, schedule)
+    return NewJob(own_id, name, spec, delay_ms=delay_ms, ttl_ms=ttl_ms, request=request, flow=flow)
+
+
+def _flow_of(id: str, schedule: Schedule) -> Flow | None:
     """When the schedule's jobs may start."""
     flow = schedule.job.flow
     if schedule.overlap not in (Overlap.QUEUE, Overlap.REPLACE) or (flow and flow.alone):

@@ -2,9 +2,9 @@
 
 A msgpack array, so that a program in another language can read it: the version (1) and a map of
 ``timing`` (``["cron", expression, zone]`` or ``["every", period_ms, start_ms]``), ``job``
-(``name``, ``spec`` as in :mod:`jobqueue.spec`, and where there is any ``ttl_ms`` and ``flow``),
-``misfire``, ``misfire_grace_ms``, ``overlap`` and ``paused``. So a scheduler fires it without
-knowing the job type.
+(``name``, ``spec`` as in :mod:`jobqueue.spec`, and where there is any ``delay_ms`` (of a debounce),
+``ttl_ms`` and ``flow``), ``misfire``, ``misfire_grace_ms``, ``overlap`` and ``paused``. So a
+scheduler fires it without knowing the job type.
 """
 
 from __future__ import annotations
@@ -84,6 +84,7 @@ class ScheduledJob(NamedTuple):
 
     name: str
     spec: bytes
+    delay_ms: int = 0
     ttl_ms: int = 0
     flow: Flow | None = None
 
@@ -109,6 +110,8 @@ class Schedule(NamedTuple):
 def encode_record(schedule: Schedule) -> bytes:
     """Write a record; the same schedule always gives the same bytes."""
     job: dict[str, Any] = {"name": schedule.job.name, "spec": schedule.job.spec}
+    if schedule.job.delay_ms:
+        job["delay_ms"] = schedule.job.delay_ms
     if schedule.job.ttl_ms:
         job["ttl_ms"] = schedule.job.ttl_ms
     if schedule.job.flow is not None:
@@ -146,6 +149,7 @@ def decode_record(data: bytes) -> Schedule:
             job=ScheduledJob(
                 name=str(job["name"]),
                 spec=bytes(job["spec"]),
+                delay_ms=int(job.get("delay_ms", 0)),
                 ttl_ms=int(job.get("ttl_ms", 0)),
                 flow=None if flow is None else _flow_from_wire(flow),
             ),

@@ -389,6 +389,24 @@ async def test_a_deleted_schedule_is_gone_and_its_jobs_are_not(
     assert made == {"a": 1, "b": 2}
 
 
+async def test_the_options_of_a_job_type_hold_for_its_schedules(
+    storage: Storage, clock: ManualClock, book: Queue
+) -> None:
+    @book.job(priority="high", debounce=5, result_ttl=7)
+    async def report() -> None: ...
+
+    await book.schedules.upsert("s", Every(60), report.spec())
+    await clock.advance(MINUTE)
+    await fire(storage)
+    now = await book.schedules.run_now("s")
+    assert (now.status, now.id) == ("replaced", job_id("s", FIRST))
+    (made,) = await storage.get(QUEUE, [job_id("s", FIRST)])
+    assert made is not None
+    assert (made.state, made.ttl_ms) == (JobState.SCHEDULED, 7_000)
+    assert made.flow is not None
+    assert made.flow.priority == "high"
+
+
 async def test_an_unknown_schedule(book: Queue) -> None:
     for call in (book.schedules.pause, book.schedules.resume, book.schedules.run_now):
         with pytest.raises(ScheduleNotFound, match="schedule 'nix' is not known"):

@@ -10,7 +10,7 @@ import pytest
 
 from jobqueue.flow import Flow, Priority, Unique, UniqueUntil
 from jobqueue.packing import pack, unpack
-from jobqueue.schedules.firing import Due, due, flow_of, job_id, jobs_of, without_overlap
+from jobqueue.schedules.firing import Due, due, job_id, jobs_of, new_job, without_overlap
 from jobqueue.schedules.record import (
     Misfire,
     Overlap,
@@ -216,19 +216,19 @@ def test_the_id_of_a_job_names_schedule_and_instant() -> None:
 
 def test_the_jobs_are_as_a_producer_would_store_them() -> None:
     flow = Flow(priority=Priority.HIGH)
-    of = schedule(job=ScheduledJob("report", b"spec", 5_000, flow))
+    of = schedule(job=ScheduledJob("report", b"spec", 70, 5_000, flow))
     (job,) = jobs_of("s", of, [NOW], "token")
     assert (job.name, job.spec, job.ttl_ms, job.flow) == ("report", b"spec", 5_000, flow)
-    assert (job.delay_ms, job.due_ms, job.request) == (0, 0, "token")
+    assert (job.delay_ms, job.due_ms, job.request) == (70, 0, "token")
 
 
 @pytest.mark.parametrize("overlap", [Overlap.QUEUE, Overlap.REPLACE])
 def test_jobs_that_must_not_overlap_run_alone(overlap: Overlap) -> None:
-    assert flow_of("s", schedule(overlap=overlap)) == Flow(alone="schedule:s")
+    assert new_job("s", schedule(overlap=overlap), "id").flow == Flow(alone="schedule:s")
     # A job that runs alone among others keeps that rule.
-    own = schedule(overlap=overlap, job=ScheduledJob("report", b"", 0, Flow(alone="mine")))
-    assert flow_of("s", own) == Flow(alone="mine")
-    assert flow_of("s", schedule(overlap=Overlap.SKIP)) is None
+    own = schedule(overlap=overlap, job=ScheduledJob("report", b"", flow=Flow(alone="mine")))
+    assert new_job("s", own, "id").flow == Flow(alone="mine")
+    assert new_job("s", schedule(overlap=Overlap.SKIP), "id").flow is None
 
 
 # -- records ---------------------------------------------------------------------------------------
@@ -245,6 +245,7 @@ def test_jobs_that_must_not_overlap_run_alone(overlap: Overlap) -> None:
             job=ScheduledJob(
                 "report",
                 b"\x00\xff",
+                70,
                 7,
                 Flow(
                     priority=Priority.LOW,
