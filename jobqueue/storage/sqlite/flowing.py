@@ -66,7 +66,7 @@ class _Taking:
             wanted = min(wanted, everything.room(self._tx.now_ms))
         if not wanted:
             return False
-        turns = Turns(self._tx, self._queue, wanted)
+        turns = Turns(self._tx, self._queue, wanted, self._lanes.announce)
         started, held = self._read(turns, wanted)
         turns.save()
         self._taken += [job.key for job in started]
@@ -88,9 +88,8 @@ class _Taking:
         started: list[Candidate] = []
         held: list[tuple[Candidate, Lane]] = []
         while len(started) < wanted:
-            level = self._next_level(turns)
-            job = None if level is None else turns.peek(level)
-            if level is None or job is None:
+            level, job = self._next(turns)
+            if job is None:
                 break
             if 0 < job.start_by_ms <= self._tx.now_ms:
                 turns.pop(level)
@@ -115,10 +114,17 @@ class _Taking:
                 self._since_low += 1
         return started, held
 
-    def _next_level(self, turns: Turns) -> int | None:
-        if self._low_every and self._since_low >= self._low_every - 1 and turns.peek(LOW):
-            return LOW
-        return next((level for level in (HIGH, NORMAL, LOW) if turns.peek(level)), None)
+    def _next(self, turns: Turns) -> tuple[int, Candidate | None]:
+        """The level whose turn it is, and its first job."""
+        if self._low_every and self._since_low >= self._low_every - 1:
+            job = turns.peek(LOW)
+            if job is not None:
+                return LOW, job
+        for level in (HIGH, NORMAL):
+            job = turns.peek(level)
+            if job is not None:
+                return level, job
+        return LOW, turns.peek(LOW)
 
 
 # -- what time alone brings ----------------------------------------------------------------------

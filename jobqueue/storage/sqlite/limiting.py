@@ -18,11 +18,13 @@ from jobqueue.packing import pack, unpack
 from jobqueue.storage import rates
 from jobqueue.storage.base import MAX_BATCH
 from jobqueue.storage.sqlite.connection import Transaction
-from jobqueue.storage.sqlite.lines import Candidate, Lines, level_of
+from jobqueue.storage.sqlite.lines import Candidate, Lines
 from jobqueue.storage.sqlite.rows import (
     JobRow,
     QueueRow,
     find_queue,
+    level_and_group,
+    limit_names,
     make_queue,
     select_in,
     unpack_flow,
@@ -43,6 +45,8 @@ class LaneName(NamedTuple):
     text: str
 
 
+_KEY: Final = LimitKind.KEY.value
+_TYPE: Final = LimitKind.TYPE.value
 _QUEUE: Final = LaneName(LimitKind.QUEUE.value, "", "")
 
 
@@ -128,6 +132,7 @@ class Lanes:
                 "SELECT kind, name, body FROM limits WHERE queue = ?", (queue.key,)
             )
         }
+        self._names: dict[tuple[str, bytes | None], list[LaneName]] = {}
         self._lanes: dict[LaneName, Lane] = {}
         self._changed: dict[LaneName, Lane] = {}
 
@@ -139,23 +144,33 @@ class Lanes:
 
     def names(self, job_name: str, flow: bytes | None) -> list[LaneName]:
         """The lanes of a job, in the order in which they are asked."""
-        found: list[LaneName] = []
-        known = unpack_flow(flow)
-        if known is not None:
-            if known.alone:
-                found.append(LaneName(_ALONE, "", known.alone))
-            if known.limit and (LimitKind.KEY.value, known.limit) in self._limits:
-                found.append(LaneName(LimitKind.KEY.value, known.limit, known.key))
-        if (LimitKind.TYPE.value, job_name) in self._limits:
-            found.append(LaneName(LimitKind.TYPE.value, job_name, ""))
+        found = self._names.get((job_name, flow))
+        if found is None:
+            found = self._names[job_name, flow] = self._find_names(job_name, flow)
         return found
+
+    def _find_names(self, job_name: str, flow: bytes | None) -> list[LaneName]:
+        found: list[LaneName] = []
+        if flow is not None:
+            limit, key, alone = limit_names(flow)
+            if alone:
+                found.append(LaneName(_ALONE, "", alone))
+            if limit and (_KEY, limit) in self._limits:
+                found.append(LaneName(_KEY, limit, key))
+        if (_TYPE, job_name) in self._limits:
+            found.append(LaneName(_TYPE, job_name, ""))
+        return found
+
+    def announce(self, jobs: Iterable[Candidate]) -> None:
+        """The lanes of these jobs will be asked for."""
+        self.load(name for job in jobs for name in self.names(job.name, job.flow))
 
     def load(self, names: Iterable[LaneName]) -> None:
         """Read lanes together, so that each is not read alone."""
-        texts: dict[tuple[str, str], list[str]] = {}
-        for kind, name, text in names:
-            if LaneName(kind, name, text) not in self._lanes:
-                texts.setdefault((kind, name), []).append(text)
+        texts: dict[tuple[str, str], set[str]] = {}
+        for lane in names:
+            if lane not in self._lanes:
+                texts.setdefault(lane[:2], set()).add(lane.text)
         for (kind, name), wanted in texts.items():
             statement = _LANE + "WHERE queue = ? AND kind = ? AND name = ? AND text IN ({})"
             for row in select_in(self._tx, statement, (self._queue.key, kind, name), wanted):
@@ -235,7 +250,7 @@ class Lanes:
                 (
                     job.key,
                     lane.key,
-                    level_of(job.flow),
+                    level_and_group(job.flow)[0],
                     self._queue.next_place() if job.held_turn is None else job.held_turn,
                 )
                 for job, lane in jobs

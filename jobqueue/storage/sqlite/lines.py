@@ -9,26 +9,20 @@ empty. The jobs without a group stand there too, but only beside others.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple, TypeAlias
 
-from jobqueue.flow import LEVELS, Priority
 from jobqueue.storage.sqlite.connection import Transaction
-from jobqueue.storage.sqlite.rows import QueueRow, unpack_flow
+from jobqueue.storage.sqlite.rows import QueueRow, level_and_group
 
 NORMAL: Final = 0
 HIGH: Final = 1
 LOW: Final = 2
-_LEVELS: Final = {Priority.NORMAL: NORMAL, Priority.HIGH: HIGH, Priority.LOW: LOW}
+_LINES: Final = (HIGH, NORMAL, LOW)
+"""By level, of jobs in no group."""
 _FIRST_GROUP: Final = 3
 _FEW: Final = 2
 _MANY: Final = 64
-
-
-def level_of(flow: bytes | None) -> int:
-    """0 for the level that is served first."""
-    known = unpack_flow(flow)
-    return LEVELS.index(Priority.NORMAL if known is None else known.priority)
 
 
 class Lines:
@@ -43,11 +37,10 @@ class Lines:
         """The line for a job that is about to be put there."""
         if not self._queue.flowing:
             return NORMAL
-        known = unpack_flow(flow)
-        level, group = (NORMAL, "") if known is None else (_LEVELS[known.priority], known.group)
+        level, group = level_and_group(flow)
         line = self._joined.get((level, group))
         if line is None:
-            line = self._joined[level, group] = self._join(level, group)
+            line = self._joined[level, group] = self._join(_LINES[level], group)
         return line
 
     def to_head(self, jobs: Sequence[tuple[int, bytes | None]]) -> None:
@@ -84,7 +77,7 @@ class Lines:
             if not alone:
                 self._add(level, "", level)
             return level
-        if alone and ((level, "") in self._joined or self._waits(level)):
+        if alone and ((_LINES.index(level), "") in self._joined or self._waits(level)):
             self._add(level, "", level)
         line = _FIRST_GROUP + self._queue.next_place()
         self._add(level, group, line)
@@ -138,13 +131,16 @@ _CANDIDATES: Final = (
 _BEFORE_ALL: Final = -(1 << 63)
 
 
+_Read: TypeAlias = Callable[[int, int, int], Sequence[Candidate]]
+"""Reads candidates of a line, after a place, so many."""
+
+
 class _Line:
     """One line, read a few jobs at a time."""
 
-    def __init__(self, tx: Transaction, queue: int, line: int, name: str, few: int) -> None:
+    def __init__(self, read: _Read, line: int, name: str, few: int) -> None:
         self.name = name
-        self._tx = tx
-        self._queue = queue
+        self._read_more = read
         self._line = line
         self._few = few
         self._after = _BEFORE_ALL
@@ -152,14 +148,12 @@ class _Line:
 
     def peek(self) -> Candidate | None:
         if not self._read and self._few:
-            found = self._tx.sql.execute(
-                _CANDIDATES, (self._queue, self._line, self._after, self._few)
-            ).fetchall()
-            self._read.extend(Candidate(*row) for row in found)
+            found = self._read_more(self._line, self._after, self._few)
+            self._read.extend(found)
             if len(found) < self._few:
                 self._few = 0
             else:
-                self._few, self._after = _MANY, found[-1][4]
+                self._few, self._after = _MANY, found[-1].place
         return self._read[0] if self._read else None
 
     def pop(self) -> None:
@@ -169,10 +163,13 @@ class _Line:
 class _Level:
     """One level: a line, or groups that take turns."""
 
-    def __init__(self, tx: Transaction, queue: QueueRow, level: int, count: int) -> None:
+    def __init__(
+        self, tx: Transaction, queue: QueueRow, level: int, read: _Read, count: int
+    ) -> None:
         self._tx = tx
         self._queue = queue
         self._level = level
+        self._read = read
         self._rotation = tx.sql.execute(
             "SELECT line, name FROM lines WHERE queue = ? AND level = ? ORDER BY turn",
             (queue.key, level),
@@ -182,7 +179,7 @@ class _Level:
         self._front = self._next()
         self._takes_turns = self._front is not None
         if not self._takes_turns:
-            self._front = _Line(tx, queue.key, level, "", min(count + 1, _MANY))
+            self._front = _Line(read, level, "", min(count + 1, _MANY))
 
     def peek(self) -> Candidate | None:
         while self._front is not None:
@@ -225,15 +222,33 @@ class _Level:
         found = self._rotation.fetchone()
         if found is not None:
             line, name = found
-            return _Line(self._tx, self._queue.key, line, name, _FEW)
+            return _Line(self._read, line, name, _FEW)
         return self._behind.popleft() if self._behind else None
 
 
 class Turns:
-    """Who waits, in the order of turns, as of one moment: read before anything is written."""
+    """Who waits, in the order of turns, as of one moment: read before anything is written.
 
-    def __init__(self, tx: Transaction, queue: QueueRow, count: int) -> None:
-        self._levels = {level: _Level(tx, queue, level, count) for level in (HIGH, NORMAL, LOW)}
+    Args:
+        tx: The transaction.
+        queue: The queue.
+        count: About so many are wanted.
+        announce: Told of those whose turn may come soon.
+    """
+
+    def __init__(
+        self,
+        tx: Transaction,
+        queue: QueueRow,
+        count: int,
+        announce: Callable[[Sequence[Candidate]], None],
+    ) -> None:
+        self._tx = tx
+        self._queue = queue.key
+        self._announce = announce
+        self._levels = {
+            level: _Level(tx, queue, level, self._read, count) for level in (HIGH, NORMAL, LOW)
+        }
 
     def peek(self, level: int) -> Candidate | None:
         return self._levels[level].peek()
@@ -247,3 +262,9 @@ class Turns:
             level.close()
         for level in self._levels.values():
             level.save()
+
+    def _read(self, line: int, after: int, count: int) -> Sequence[Candidate]:
+        rows = self._tx.sql.execute(_CANDIDATES, (self._queue, line, after, count))
+        found = [Candidate(*row) for row in rows]
+        self._announce(found)
+        return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, cast
 
-from jobqueue.flow import LEVELS, Control, Flow, Unique, UniqueUntil
+from jobqueue.flow import LEVELS, Control, Flow, Priority, Unique, UniqueUntil
 from jobqueue.packing import pack, unpack
 from jobqueue.states import TERMINAL, JobState
 from jobqueue.storage.sqlite.connection import Transaction
@@ -155,6 +155,9 @@ def read_control(tx: Transaction, queue: QueueRow) -> Control:
     )
 
 
+_NORMAL: Final = LEVELS.index(Priority.NORMAL)
+
+
 def pack_flow(flow: Flow) -> bytes:
     unique = None
     if flow.unique is not None:
@@ -172,6 +175,19 @@ def unpack_flow(packed: bytes | None) -> Flow | None:
         unique_key, until, *rest = unique
         unique = Unique(unique_key, UniqueUntil(until), *rest)
     return Flow(LEVELS[level], expires_ms, group, limit, key, alone, unique)
+
+
+def level_and_group(packed: bytes | None) -> tuple[int, str]:
+    """The level, 0 for the one that is served first, and the group."""
+    if packed is None:
+        return _NORMAL, ""
+    fields = unpack(packed)
+    return fields[0], fields[2]
+
+
+def limit_names(packed: bytes) -> tuple[str, str, str]:
+    """The limit by key under which a job falls, its key there, and its ``alone``."""
+    return tuple(unpack(packed)[3:6])
 
 
 def addresses(row: JobRow) -> list[str]:
