@@ -93,8 +93,7 @@ class Admission:
             return None
         replaced_by, enqueued_ms, *columns = found
         row = JobRow(*columns)
-        # One that comes again under its own id gives way to itself.
-        if row.is_over(self._tx.now_ms) or row.id == job.id:
+        if row.is_over(self._tx.now_ms):
             return None
         tokens: list[str] = [] if replaced_by is None else unpack(replaced_by)
         token = job.request or job.id
@@ -105,7 +104,7 @@ class Admission:
         if remember(row, None if row.has_ended else job.reply_to):
             save_addresses(self._tx, [row])
         if not unique.replace:
-            return answer_known(self._tx, row, row.id)
+            return answer_known(self._tx, row, "" if row.id == job.id else row.id)
         self._tx.sql.execute(
             "UPDATE uniques SET replaced_by = ? WHERE queue = ? AND text = ?",
             (pack([*tokens, token][-_TOKENS_KEPT:]), self._queue.key, unique.key),

@@ -22,8 +22,7 @@ a limit holds back, to come to one that may start: a tenth of a second with the 
 
 def take(tx: Transaction, queue: QueueRow, count: int) -> list[int]:
     """Keys of up to ``count`` jobs that are to start now, in order; their limits know of them."""
-    control = read_control(tx, queue)
-    return [] if control.paused else _Taking(tx, queue, count, control).run()
+    return _Taking(tx, queue, count, read_control(tx, queue)).run()
 
 
 class _Taking:
@@ -33,7 +32,7 @@ class _Taking:
         self._tx = tx
         self._queue = queue
         self._count = count
-        self._low_every = control.low_every
+        self._control = control
         self._lanes = Lanes(tx, queue)
         self._lines = Lines(tx, queue)
         self._taken: list[int] = []
@@ -49,7 +48,7 @@ class _Taking:
         self._lanes.wake()
         self._moves -= self._lanes.let_go(self._lines, self._moves)
         # Who is put aside may leave room in the lane that let it go: then another one comes back.
-        while self._round():
+        while not self._control.paused and self._round():
             pass
         if self._since_low != since_low:
             self._tx.sql.execute(
@@ -116,7 +115,8 @@ class _Taking:
 
     def _next(self, turns: Turns) -> tuple[int, Candidate | None]:
         """The level whose turn it is, and its first job."""
-        if self._low_every and self._since_low >= self._low_every - 1:
+        low_every = self._control.low_every
+        if low_every and self._since_low >= low_every - 1:
             job = turns.peek(LOW)
             if job is not None:
                 return LOW, job
@@ -166,23 +166,24 @@ def wake_lanes(tx: Transaction, queue: QueueRow) -> None:
 
 def next_claim_ms(tx: Transaction, queue: QueueRow, first_due_ms: int | None) -> int | None:
     """When a claim will have something to do: 0 for now, ``None`` for not by time alone."""
-    start_ms: int | None = None
-    if not read_control(tx, queue).paused:
-        start_ms = 0 if _is_ready(tx, queue) else _first(first_due_ms, first_to_wake(tx, queue))
-        everything = Lanes(tx, queue).of_queue()
-        if start_ms is not None and everything is not None and not everything.room(tx.now_ms):
-            rate_ms = everything.next_start_ms(tx.now_ms)
-            start_ms = None if rate_ms is None else max(start_ms, rate_ms)
-    return _first(start_ms, _first_expiry(tx, queue))
+    return _first(first_due_ms, *_moments(tx, queue, ready_ms=0))
 
 
 def next_change_ms(tx: Transaction, queue: QueueRow) -> int | None:
     """When a job will expire, or a rate will let one start that waits."""
-    moments = [_first_expiry(tx, queue), first_to_wake(tx, queue)]
-    everything = Lanes(tx, queue).of_queue()
-    if everything is not None and not everything.room(tx.now_ms) and _is_ready(tx, queue):
-        moments.append(everything.next_start_ms(tx.now_ms))
-    return _first(*moments)
+    return _first(*_moments(tx, queue, ready_ms=None))
+
+
+def _moments(tx: Transaction, queue: QueueRow, ready_ms: int | None) -> list[int | None]:
+    """``ready_ms`` stands for a job that can start now."""
+    start_ms: int | None = None
+    if not read_control(tx, queue).paused and _is_ready(tx, queue):
+        everything = Lanes(tx, queue).of_queue()
+        if everything is None or everything.room(tx.now_ms):
+            start_ms = ready_ms
+        else:
+            start_ms = everything.next_start_ms(tx.now_ms)
+    return [start_ms, first_to_wake(tx, queue), _first_expiry(tx, queue)]
 
 
 def _is_ready(tx: Transaction, queue: QueueRow) -> bool:
