@@ -31,6 +31,42 @@ def test_embedded_worker(tmp_path: Path) -> None:
     assert "again: completed" in said
 
 
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("delays", ["waiting:    bread tea", "laundry    after 0.", "run now:    finished"]),
+        (
+            "schedules",
+            ["the books are closed", "4 ticks of 4 instants", "0:00:00.500000         paused"],
+        ),
+        (
+            "priorities",
+            [
+                "levels: high1 high2 normal1 normal2 low1 low2",
+                "share:  high1 high2 high3 low1 high4 high5 high6 low2 high7 high8",
+                "groups: a1 b1 c1 a2 a3 a4",
+            ],
+        ),
+        ("expiry", ["expired before it was started", "ran: in time", "1 completed, 2 cancelled"]),
+        (
+            "uniqueness",
+            [
+                "export   queued duplicate duplicate",
+                "alert    queued the first, completed the first, completed the first",
+                "reindex  queued the first, replaced the first, replaced the first",
+                "sync     queued the first, queued the second, replaced the second",
+            ],
+        ),
+        ("limits", ["bill: 1 at a time of one customer", "type bill pinned", "key bill declared"]),
+        ("queue_control", ["full: 3 wait", "drained: 3 completed", "cleared: 1", "obliterated: 4"]),
+    ],
+)
+def test_time_and_flow(name: str, lines: list[str], tmp_path: Path) -> None:
+    said = run([sys.executable, str(EXAMPLES / f"{name}.py")], tmp_path).stdout
+    for line in lines:
+        assert line in said
+
+
 @pytest.mark.parametrize("where", ["sqlite", "redis"])
 def test_the_demo_loses_nothing(where: str, tmp_path: Path) -> None:
     demo = [sys.executable, str(EXAMPLES / "demo" / "run.py"), "--files", "300"]
