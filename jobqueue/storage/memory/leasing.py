@@ -61,7 +61,7 @@ def _next_to_start(queue: MemoryQueue, now: int) -> Row | None:
 
 def _start(queue: MemoryQueue, row: Row, request: ClaimRequest, now: int) -> Claim:
     queue.lines.take(row)
-    queue.lines.count_start(row)
+    queue.lines.count_start(row, queue.control.low_every)
     queue.limits.start(row, now)
     queue.enter(
         row,

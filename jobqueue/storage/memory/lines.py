@@ -68,7 +68,7 @@ class Lines:
             self._line(row).to_head(row)
 
     def first(self, low_every: int) -> Row | None:
-        """Whose turn it is."""
+        """Whose turn it is. ``low_every`` as in :class:`~jobqueue.flow.Control`."""
         lows = self._levels[_LOW]
         if low_every and lows and self._since_low >= low_every - 1:
             return _first_of(lows)
@@ -88,11 +88,11 @@ class Lines:
         if not line:
             del groups[row.group]
 
-    def count_start(self, row: Row) -> None:
+    def count_start(self, row: Row, low_every: int) -> None:
         """Note that a job has started that was taken."""
         if row.level == _LOW:
             self._since_low = 0
-        elif self._levels[_LOW]:
+        elif low_every and self._levels[_LOW]:
             self._since_low += 1
 
 
