@@ -66,8 +66,7 @@ def _held_against_its_key(queue: MemoryQueue, new: NewJob, now: int) -> Enqueued
     """The answer, if a job of the same unique key keeps this one away."""
     rule = None if new.flow is None else new.flow.unique
     row = None if rule is None else queue.under_key(rule.key)
-    # Of a cancelled predecessor under the same id nothing remains, so it keeps nobody away.
-    if rule is None or row is None or row.job.id == new.id:
+    if rule is None or row is None:
         return None
     if unique.was_replaced_by(row, new):
         return unique.replaced(row, new)
@@ -76,7 +75,8 @@ def _held_against_its_key(queue: MemoryQueue, new: NewJob, now: int) -> Enqueued
     if rule.replace:
         unique.replace(queue, row, new, rule, now)
         return unique.replaced(row, new)
-    return _known(row, new)._replace(other_id=row.job.id)
+    other_id = "" if row.job.id == new.id else row.job.id
+    return _known(row, new)._replace(other_id=other_id)
 
 
 def _refusal(queue: MemoryQueue) -> Refusal | None:
