@@ -477,7 +477,8 @@ class Storage(ABC):
         self, queue: str, ids: Sequence[str], due_ms: int
     ) -> list[RescheduleResult]:
         """Give ``scheduled`` and ``retrying`` jobs another due time; 0, or one that is not in the
-        future, is "at once": ``queued``, at the tail. Others do not change."""
+        future, is "at once": ``queued``, at the tail. Others do not change. (A repeat of "at once"
+        finds its jobs ``queued`` or further, and says so.)"""
 
     @abstractmethod
     async def delayed(
@@ -495,7 +496,8 @@ class Storage(ABC):
     async def set_limit(self, queue: str, scope: LimitScope, limit: Limit | None) -> None:
         """Put a limit in force in place of the one that was, or end it. Running jobs count from the
         first moment (of a limit by key: those that name it), past starts do not count; what ran
-        before runs on. What the old limit held back and the new one does not may start."""
+        before runs on. What the old limit held back and the new one does not may start. The same
+        limit again changes nothing (or only ``pinned``)."""
 
     @abstractmethod
     async def limits(self, queue: str) -> list[LimitInfo]:
