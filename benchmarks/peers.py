@@ -46,6 +46,13 @@ FLOOR = Peer(
     program=("adapters.floor",),
     about="our Lua scripts and nothing around them; no queue to use",
 )
+OURS_WITH_FLOW = Peer(
+    name="jobqueue-flow",
+    label="jobqueue",
+    env="jobqueue",
+    program=("adapters.ours_flow",),
+    about="with limits, priorities or scheduled jobs",
+)
 PEERS = (
     Peer(
         name="bullmq",
@@ -155,4 +162,4 @@ HUEY = Peer(
     program=("adapters.huey",),
     about="8 threads; polls every 5 ms instead of 100; results only for calls",
 )
-EVERYBODY = (OURS, FLOOR, *PEERS, HUEY)
+EVERYBODY = (OURS, FLOOR, OURS_WITH_FLOW, *PEERS, HUEY)

@@ -15,7 +15,18 @@ from rich.console import Console
 from rich.table import Table
 
 Result = dict[str, Any]
-ORDER = ("enqueue", "drain", "call", "pickup", "growth", "floor", "cost", "sqlite", "memory")
+ORDER = (
+    "enqueue",
+    "drain",
+    "call",
+    "pickup",
+    "growth",
+    "floor",
+    "cost",
+    "sqlite",
+    "memory",
+    "flow",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,12 @@ class Size:
     memory_jobs: int
     """Jobs for which the server's memory is measured."""
     sqlite: int
+    flow: int
+    """Jobs under a limit, or in front of one of high priority."""
+    flow_seconds: int
+    """For which a rate is watched."""
+    flow_drain: int
+    """Jobs that are run beside scheduled ones."""
     two_workers: tuple[int, ...] = (0, 10)
     """Milliseconds of the handlers of two worker processes; 0: no-op."""
 
@@ -57,6 +63,9 @@ FULL = Size(
     growth_claims=500,
     memory_jobs=10_000,
     sqlite=5_000,
+    flow=100_000,
+    flow_seconds=20,
+    flow_drain=50_000,
 )
 QUICK = Size(
     name="quick",
@@ -75,5 +84,8 @@ QUICK = Size(
     growth_claims=100,
     memory_jobs=2_000,
     sqlite=500,
+    flow=5_000,
+    flow_seconds=8,
+    flow_drain=5_000,
     two_workers=(),
 )

@@ -8,7 +8,7 @@ from harness import Scenario
 from peers import Peer
 from sizes import Size
 
-from scenarios import call, cost, drain, enqueue, floor, growth, memory, pickup, sqlite
+from scenarios import call, cost, drain, enqueue, floor, flow, growth, memory, pickup, sqlite
 
 Make = Callable[[Size, Sequence[Peer]], Scenario]
 SCENARIOS: dict[str, Make] = {
@@ -21,4 +21,5 @@ SCENARIOS: dict[str, Make] = {
     "cost": cost.make,
     "sqlite": sqlite.make,
     "memory": memory.make,
+    "flow": flow.make,
 }
