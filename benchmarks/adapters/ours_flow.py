@@ -6,6 +6,7 @@ More commands than the others have:
     {"do": "schedule", "count": 1000000, "delay": 86400}
     {"do": "limit", "key": "customers", "concurrency": 1}     or "type" and "rate" a second
     {"do": "urgent", "count": 20, "gap_ms": 50}               one at a time, of high priority
+    {"do": "delayed", "count": 100, "most_ms": 900}           one after the other, each due soon
     {"do": "starts"}                                          {"starts_ns": [...]}
 """
 
@@ -45,7 +46,7 @@ class OursWithFlow(Ours):
             limit = Limit(concurrency=message["concurrency"])
             await self.jobs.limits.set(limit, key=message["key"])
         else:
-            limit = Limit(rate=Rate(message["rate"], kind=message["kind"]))
+            limit = Limit(rate=Rate(message["rate"], kind=message["kind"], burst=message["burst"]))
             await self.jobs.limits.set(limit, job_type=message["type"])
         return {}
 
@@ -54,6 +55,15 @@ class OursWithFlow(Ours):
             await asyncio.sleep(message["gap_ms"] / 1000)
             payload: dict[str, Any] = {"data": "", "enqueued_ns": time.monotonic_ns()}
             await self.jobs.enqueue("stamp", payload, priority="high")
+        return {}
+
+    async def do_delayed(self, message: Message) -> Message:
+        for n in range(message["count"]):
+            delay = message["most_ms"] / 1000 * (n % 10 + 1) / 10
+            payload = {"data": "", "enqueued_ns": time.monotonic_ns() + int(delay * 1e9)}
+            await self.jobs.enqueue("stamp", payload, delay=delay)
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(message["most_ms"] / 1000 + 1)
         return {}
 
     async def do_starts(self, message: Message) -> Message:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -17,6 +19,8 @@ from scenarios.drain import CONCURRENCY, FILL_SECONDS
 PROCESSES = 4
 KEYS = 1000
 RATE = 200
+BURST = 10
+"""Of a bucket: what a worker that is late by some milliseconds may make up for."""
 WINDOW_SECONDS = 5
 RUNNING_MS = 20
 DAY = 86_400
@@ -32,6 +36,10 @@ EXACT = (
 URGENT = (
     Metric("p50_ms", "high behind many normal, p50", "ms", higher_is_better=False),
     Metric("worst_ms", "worst", "ms", higher_is_better=False),
+)
+DELAYED = (
+    Metric("p50_ms", "start after the due time, idle worker, p50", "ms", higher_is_better=False),
+    Metric("p99_ms", "p99", "ms", higher_is_better=False),
 )
 SCHEDULED = (
     Metric("rate", "jobs run beside scheduled ones", "jobs/s"),
@@ -70,6 +78,13 @@ def make(size: Size, peers: Sequence[Peer]) -> Scenario:
             delays = [us / 1000 for us in worker.ask({"do": "report"})["delays_us"]]
         return {"p50_ms": median(delays), "worst_ms": max(delays)}
 
+    def delayed(bench: Bench, peer: Peer) -> Figures:
+        return _lateness(bench, peer, size.pickups)
+
+    def delayed_on_sqlite(bench: Bench, peer: Peer) -> Figures:
+        with tempfile.TemporaryDirectory(prefix="jobqueue-bench-") as folder:
+            return _lateness(bench, peer, size.pickups, f"sqlite:///{folder}/jobs.db")
+
     def scheduled(bench: Bench, peer: Peer) -> Figures:
         alone = _drain(bench, peer, size.flow_drain, processes=1)
         beside = _drain(bench, peer, size.flow_drain, processes=1, scheduled=size.growth[-1])
@@ -85,6 +100,14 @@ def make(size: Size, peers: Sequence[Peer]) -> Scenario:
             exact("sliding"),
             exact("bucket"),
             Step("urgent", "A job of high priority", URGENT, urgent, [OURS_WITH_FLOW], 1),
+            Step("delayed", "Delayed jobs", DELAYED, delayed, [OURS_WITH_FLOW]),
+            Step(
+                "delayed-sqlite",
+                "Delayed jobs, SQLite",
+                DELAYED,
+                delayed_on_sqlite,
+                [OURS_WITH_FLOW],
+            ),
             Step(
                 "scheduled",
                 f"{size.growth[-1]:,} scheduled jobs",
@@ -126,12 +149,24 @@ def _drain(
         return count / bench.drained(workers, count)
 
 
+def _lateness(bench: Bench, peer: Peer, count: int, url: str | None = None) -> Figures:
+    queue = bench.queue()
+    with ExitStack() as stack:
+        producer = stack.enter_context(bench.adapter(peer, queue, "producer", url=url))
+        worker = stack.enter_context(bench.adapter(peer, queue, "worker", url=url))
+        worker.ask({"do": "work", "concurrency": 10, "handler": "stamp"})
+        producer.ask({"do": "delayed", "count": count, "most_ms": 900})
+        delays = sorted(us / 1000 for us in worker.ask({"do": "report"})["delays_us"])
+    return {"p50_ms": median(delays), "p99_ms": delays[math.ceil(len(delays) * 0.99) - 1]}
+
+
 def _windows(bench: Bench, peer: Peer, kind: str, seconds: int) -> Figures:
     """The fullest and the emptiest window of starts, of those that lie within the run."""
     queue = bench.queue()
     with ExitStack() as stack:
         producer = stack.enter_context(bench.adapter(peer, queue, "producer"))
-        producer.ask({"do": "limit", "type": "noop", "rate": RATE, "kind": kind})
+        limit = {"do": "limit", "type": "noop", "rate": RATE, "kind": kind}
+        producer.ask({**limit, "burst": BURST if kind == "bucket" else 1})
         count = RATE * seconds
         producer.ask({"do": "fill", "count": count, "keys": 0})
         workers = _workers(bench, peer, queue, PROCESSES, stack)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, cast
 
 from redis import exceptions as redis_errors
@@ -195,6 +196,7 @@ class Blocker:
         self._head: Command | None = None
         self._link = Link({**commands.settings, "redis_connect_func": self._connected})
         self._blocked = False
+        self._ending: asyncio.Future[None] | None = None
         self.wanted = False
         """Whether the worker still wants to wait."""
 
@@ -206,7 +208,11 @@ class Blocker:
     async def claim(
         self, keys: QueueKeys, worker: str, arguments: Sequence[Any], block_ms: int
     ) -> Any:
-        """Wait up to ``block_ms`` (0: not at all) or 5 s, then run the claim script."""
+        """Wait up to ``block_ms`` (0: not at all) or 5 s, then run the claim script.
+
+        An idle server ends a wait up to 100 ms late (it looks ten times a second), and a job may be
+        due then. So a shorter wait is ended from here.
+        """
         if self._head is None:
             self._head = evalsha("claim", keys, worker)
         command = (*self._head, *arguments)
@@ -227,6 +233,9 @@ class Blocker:
         ready, inbox = keys.named("ready"), keys.named("inbox", worker)
         wait = ("BLMOVE", ready, inbox, "LEFT", "RIGHT", f"{seconds:.3f}")
         self._blocked = True
+        timer = None
+        if block_ms < MAX_BLOCK_MS:
+            timer = asyncio.get_running_loop().call_later(seconds, self._end_wait)
         try:
             moved, answer = await self._link.execute(
                 (wait, claim), seconds + self._commands.timeout
@@ -237,6 +246,8 @@ class Blocker:
             raise
         finally:
             self._blocked = False
+            if timer is not None:
+                timer.cancel()
         if isinstance(moved, redis_errors.OutOfMemoryError):
             # What may store something is refused, a wait included; what is there can be run.
             if not isinstance(answer, Exception) and not _jobs_of(answer):
@@ -250,6 +261,13 @@ class Blocker:
     async def _send(self, *commands: Command) -> list[Any]:
         return await self._link.execute(commands, self._commands.timeout)
 
+    def _end_wait(self) -> None:
+        self._ending = asyncio.ensure_future(self._try_to_unblock())
+
+    async def _try_to_unblock(self) -> None:
+        with suppress(StorageError):  # then the server ends the wait by itself
+            await self.unblock()
+
     async def unblock(self) -> None:
         """End a wait that is under way on the server."""
         if self._blocked and self._client_id is not None:
@@ -257,4 +275,6 @@ class Blocker:
 
     async def close(self) -> None:
         """Close the connection at once."""
+        if self._ending is not None:
+            self._ending.cancel()
         await self._link.abort()
