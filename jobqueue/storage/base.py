@@ -533,7 +533,7 @@ class Storage(ABC):
 
     @abstractmethod
     async def delete_schedule(self, queue: str, id: str) -> bool:
-        """Forget a schedule; whether there was one."""
+        """Forget a schedule; whether there was one. (A repeat finds none.)"""
 
     @abstractmethod
     async def leave(self, queue: str, worker: str) -> None:

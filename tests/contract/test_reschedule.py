@@ -125,6 +125,18 @@ async def test_others_do_not_change_and_a_batch_is_answered_in_its_order(
     assert await reschedule(storage, due) == []
 
 
+async def test_an_id_named_twice_is_rescheduled_once(storage: Storage, clock: ManualClock) -> None:
+    await enqueue(storage, new_job("a", delay_ms=HOUR), new_job("b", delay_ms=HOUR))
+    due = clock.now() + MINUTE
+    assert await reschedule(storage, due, "a", "a") == [UPDATED, UPDATED]
+    assert await reschedule(storage, 0, "a", "b", "a") == [
+        UPDATED,
+        UPDATED,
+        RescheduleResult.QUEUED,
+    ]
+    assert ids(await claim(storage)) == ["a", "b"]
+
+
 async def test_several_that_are_run_now_keep_the_order_of_the_call(
     storage: Storage, clock: ManualClock
 ) -> None:

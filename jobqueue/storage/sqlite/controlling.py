@@ -63,6 +63,7 @@ def reschedule(
     rows = find_jobs(tx, queue, ids)
     answers: list[RescheduleResult] = []
     moved: dict[int, JobRow] = {}
+    at_once = due_ms <= tx.now_ms
     for id in ids:
         row = rows.get(id)
         if row is None:
@@ -72,13 +73,15 @@ def reschedule(
         answers.append(answer)
         if answer is RescheduleResult.UPDATED:
             moved[row.key] = row
-    if due_ms > tx.now_ms:
+            if at_once:
+                row.state = JobState.QUEUED  # for an id that is named twice
+    if at_once:
+        Lines(tx, queue).to_tail([(row.key, row.flow) for row in moved.values()])
+        queue.save(tx)
+    else:
         tx.sql.executemany(
             "UPDATE jobs SET due_ms = ? WHERE key = ?", [(due_ms, key) for key in moved]
         )
-    else:
-        Lines(tx, queue).to_tail([(row.key, row.flow) for row in moved.values()])
-        queue.save(tx)
     return answers
 
 
