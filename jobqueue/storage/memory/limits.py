@@ -107,6 +107,8 @@ class Limits:
                 yield _LaneKey(scope), self._limits[scope]
 
     def _lanes_of(self, row: Row) -> list[Lane]:
+        if row.job.flow is None and not self._limits:
+            return []
         return [self._lane(key, limit) for key, limit in self._keys(row)]
 
     def _lane(self, key: _LaneKey, limit: Limit) -> Lane:

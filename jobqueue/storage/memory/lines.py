@@ -72,7 +72,10 @@ class Lines:
         lows = self._levels[_LOW]
         if low_every and lows and self._since_low >= low_every - 1:
             return _first_of(lows)
-        return next((_first_of(groups) for groups in self._levels if groups), None)
+        for groups in self._levels:
+            if groups:
+                return _first_of(groups)
+        return None
 
     def take(self, row: Row) -> None:
         """Take the one whose turn it is; its group has its next turn after all others."""

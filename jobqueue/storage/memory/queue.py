@@ -182,8 +182,9 @@ class MemoryQueue:
 
     def end(self, row: Row, state: JobState, value: bytes, ttl_ms: int, now: int) -> None:
         """Enter a terminal state, and tell those who wait for it."""
-        self.enter(row, state, value=value, finished_ms=now, due_ms=0)
-        self.keep_until(row, now + ttl_ms)
+        until = now + ttl_ms
+        self.enter(row, state, value=value, finished_ms=now, expires_ms=until, due_ms=0)
+        heapq.heappush(self._forgotten, (until, row.job.id))
         for address in row.reply_to:
             self.bus.publish(replies(address), Reply(row.job.id, state, inline(value)))
         row.reply_to = []

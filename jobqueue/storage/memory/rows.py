@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 KEPT_REPLACERS: Final = 16
 """Requests that replaced a job, of which a repeat is known."""
 
-_LEVEL_NUMBERS: Final = {level: number for number, level in enumerate(LEVELS)}
+_NORMAL: Final = LEVELS.index(Priority.NORMAL)
 
 
 @dataclass(slots=True, eq=False)
@@ -30,6 +30,8 @@ class Row:
         held_by: The lane with which it waits, instead of in a line.
         called_by: The lane that put it back in its line, and keeps a place for it.
         replacers: Tokens of the last requests that replaced it.
+        level: Number of its level, 0 for the first to be served.
+        group: Its group, empty for none.
     """
 
     job: StoredJob
@@ -44,19 +46,16 @@ class Row:
     called_by: Lane | None = None
     reply_to: list[str] = field(default_factory=lambda: list[str]())
     replacers: deque[str] | None = None
+    level: int = field(init=False, default=_NORMAL)
+    group: str = field(init=False, default="")
+
+    def __post_init__(self) -> None:
+        flow = self.job.flow
+        if flow is not None:
+            self.level, self.group = LEVELS.index(flow.priority), flow.group
 
     def update(self, **changes: object) -> None:
         self.job = replace(self.job, **changes)  # pyright: ignore[reportArgumentType] - checked by the dataclass
-
-    @property
-    def level(self) -> int:
-        """Number of its level, 0 for the first to be served."""
-        flow = self.job.flow
-        return _LEVEL_NUMBERS[Priority.NORMAL if flow is None else flow.priority]
-
-    @property
-    def group(self) -> str:
-        return "" if self.job.flow is None else self.job.flow.group
 
     @property
     def has_not_started(self) -> bool:
