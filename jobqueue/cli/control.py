@@ -51,8 +51,11 @@ def queues(
         if as_json:
             write_json([{**document(name, control), "counts": n} for name, control, n in seen])
             return
-        columns = ["queue", "paused", "draining", "max length", "low share", *JobState]
-        write_table(f"{len(seen)} queue{'' if len(seen) == 1 else 's'}", columns, map(_row, seen))
+        write_table(
+            f"{len(seen)} queue{'' if len(seen) == 1 else 's'}",
+            ["queue", *(one_line(name) for name, _, _ in seen)],
+            _rows([(control, numbers) for _, control, numbers in seen]),
+        )
 
 
 async def _look(places: list[Place]) -> list[tuple[str, QueueControl, dict[str, int]]]:
@@ -63,16 +66,19 @@ async def _look(places: list[Place]) -> list[tuple[str, QueueControl, dict[str, 
     return found
 
 
-def _row(seen: tuple[str, QueueControl, dict[str, int]]) -> list[str | None]:
-    name, control, numbers = seen
+def _rows(seen: list[tuple[QueueControl, dict[str, int]]]) -> list[list[str | None]]:
+    """A row for each thing that is known, a column for each queue."""
     return [
-        one_line(name),
-        "yes" if control.paused else None,
-        "yes" if control.draining else None,
-        None if control.max_length is None else str(control.max_length),
-        None if control.low_share is None else f"{control.low_share:.3g}",
-        *(str(numbers[state]) for state in JobState),
+        ["paused", *("yes" if control.paused else None for control, _ in seen)],
+        ["draining", *("yes" if control.draining else None for control, _ in seen)],
+        ["max length", *(_text(control.max_length) for control, _ in seen)],
+        ["low share", *(_text(control.low_share) for control, _ in seen)],
+        *([state, *(str(numbers[state]) for _, numbers in seen)] for state in JobState),
     ]
+
+
+def _text(number: float | None) -> str | None:
+    return None if number is None else f"{number:.3g}" if isinstance(number, float) else str(number)
 
 
 def pause(

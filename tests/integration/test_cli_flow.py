@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -20,11 +20,6 @@ from jobqueue.cli.output import write_table
 from tests.support.wait import wait_until
 
 T = TypeVar("T")
-
-TABLE_OF_QUEUES: Final = (
-    "queue\tpaused\tdraining\tmax length\tlow share\t"
-    "scheduled\tqueued\trunning\tretrying\tcompleted\tfailed\tcancelled\n"
-)
 
 
 @dataclass(frozen=True)
@@ -149,8 +144,9 @@ def test_queues_are_seen_side_by_side(shell: Shell) -> None:
     shell.text("configure", "--max-length", "9", "--queue", "b")
     shell.text("enqueue", "task", "--queue", "b")
     assert shell.text("queues", "-q", "b", "-q", "default") == (
-        TABLE_OF_QUEUES + "b\tyes\t-\t9\t-\t0\t1\t0\t0\t0\t0\t0\n"
-        "default\t-\t-\t-\t-\t0\t0\t0\t0\t0\t0\t0\n"
+        "queue\tb\tdefault\npaused\tyes\t-\ndraining\t-\t-\nmax length\t9\t-\n"
+        "low share\t-\t-\nscheduled\t0\t0\nqueued\t1\t0\nrunning\t0\t0\nretrying\t0\t0\n"
+        "completed\t0\t0\nfailed\t0\t0\ncancelled\t0\t0\n"
     )
     (b,) = shell.json("queues", "-q", "b", "-q", "b")
     assert (b["queue"], b["paused"], b["max_length"], b["counts"]["queued"]) == ("b", True, 9, 1)
