@@ -114,8 +114,8 @@ if told[2] then
     job = job, ready = ready, inbox = inbox, delayed = delayed, counts = counts, stale = stale,
     prefix = prefix, events = events, injected = ARGV[1], now = now, expired = ARGV[7],
     inline_bytes = tonumber(ARGV[8]), wanted = wanted, max_bytes = max_bytes,
-    pointers_at_most = POINTERS_AT_MOST, promoted_at_most = PROMOTED_AT_MOST, read = read,
-    ids = ids, rows = rows,
+    pointers_at_most = POINTERS_AT_MOST, promoted_at_most = PROMOTED_AT_MOST, ids = ids,
+    rows = rows,
   })
 else
   due_in = next_due(delayed, now)

@@ -34,7 +34,7 @@ local worker, inline_bytes = ARGV[2], tonumber(ARGV[3])
 local answers, settled, released, due_entries = {}, {}, {}, {}
 local ended = { completed = {}, failed = {}, cancelled = {} }
 local longest = { completed = 0, failed = 0, cancelled = 0 }
-local changes = { queued = 0, scheduled = 0, retrying = 0 }
+local changes = { queued = 0, scheduled = 0, retrying = 0, flowing = 0 }
 local reply_batches = {}
 local kept_for = {}
 local heard_until, uses_flow = unpack(redis.call('HMGET', counts, 'heard_until', 'flow'))
@@ -81,7 +81,11 @@ end
 for _, outcome in ipairs(cmsgpack.unpack(ARGV[4])) do
   local id, fence, state, event, refund, delay_ms, value, ttl_ms = unpack(outcome)
   local key = job .. id
-  local found = redis.call('HMGET', key, 'state', 'fence', 'settled_fence', 'reply_to')
+  local found = lines
+    and redis.call(
+      'HMGET', key, 'state', 'fence', 'settled_fence', 'reply_to', 'name', 'flow', 'flow1'
+    )
+    or redis.call('HMGET', key, 'state', 'fence', 'settled_fence', 'reply_to')
   if found[1] == 'running' and found[2] == fence then
     if refund ~= 0 then
       local attempt = attempt_of(redis.call('HGET', key, 'attempt'), fence)
@@ -98,12 +102,12 @@ for _, outcome in ipairs(cmsgpack.unpack(ARGV[4])) do
       end
     end
     if lines then
-      local said = redis.call('HMGET', key, 'name', 'flow', 'flow1')
-      local flow = flow_of(key, said[2], said[3])
+      local flow = flow_of(key, found[6], found[7])
       flows[id] = flow
-      lanes.count(freed, said[1], flow)
-      if finished[state] then
-        flow_ended(prefix, counts, id, flow, ttl_ms)
+      lanes.count(freed, found[5], flow)
+      if finished[state] and flow ~= PLAIN then
+        flow_ended(prefix, id, flow, ttl_ms)
+        changes.flowing = changes.flowing - 1
       end
     end
     if finished[state] then

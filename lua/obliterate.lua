@@ -37,8 +37,9 @@ local function forget(ids)
       elseif state == 'queued' or state == 'scheduled' or state == 'retrying' then
         redis.call('HINCRBY', counts, state, -1)
       end
-      if not finished[state] then
-        flow_ended(prefix, counts, id, flow, 1)
+      if not finished[state] and flow ~= PLAIN then
+        flow_ended(prefix, id, flow, 1)
+        redis.call('HINCRBY', counts, 'flowing', -1)
       end
       flow_forgotten(prefix, id, flow)
       redis.call('DEL', key)

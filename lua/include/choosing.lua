@@ -3,7 +3,7 @@
 -- something is to be done again (-1: nothing), and 1 if it has not looked at all pointers. at has
 -- the claim script's job, ready, inbox, delayed, counts, stale, prefix, events, injected, now,
 -- wanted, max_bytes, expired (the error of what was not started in time), inline_bytes,
--- pointers_at_most, promoted_at_most and read.
+-- pointers_at_most and promoted_at_most.
 local function choose(at)
   local counts, now, ids, rows = at.counts, at.now, at.ids, at.rows
   local taken, size, looked = {}, 0, 0
@@ -27,6 +27,17 @@ local function choose(at)
   local room = settings[1] and 0 or lanes.room('q')
   local enough = math.min(at.wanted, room)
   local low_waits = low_every > 0 and lines.waits(LOW)
+
+  -- As the claim script reads one, with what it says.
+  local function read(id)
+    local key = at.job .. id
+    local found = redis.call(
+      'HMGET', key, 'state', 'spec', 'name', 'attempt', 'enqueued_ms', 'ttl_ms', 'fence', 'spec1',
+      'flow', 'flow1'
+    )
+    found[2] = pieces_join(key, 'spec', found[2], found[8])
+    return found
+  end
 
   local function is_queued(id)
     if id ~= '' and redis.call('HGET', at.job .. id, 'state') == 'queued' then
@@ -52,21 +63,6 @@ local function choose(at)
     end
   end
 
-  -- Whether a job may start: it is charged to its limits then, or held back by one of them.
-  local function may_start(id, name, flow)
-    local mine = lanes.of(name, flow)
-    for _, lane in ipairs(mine) do
-      if lanes.room(lane) < 1 then
-        lanes.hold(lane, id, flow)
-        return false
-      end
-    end
-    for _, lane in ipairs(mine) do
-      lanes.start(lane)
-    end
-    return true
-  end
-
   local id, too_large
   while #ids < enough and looked < at.pointers_at_most do
     id = next_pointer()
@@ -75,25 +71,21 @@ local function choose(at)
     end
     looked = looked + 1
     local key = at.job .. id
-    local found = id ~= '' and at.read(id) or {}
+    local found = id ~= '' and read(id) or {}
     if found[1] ~= 'queued' or taken[id] then
       redis.call('SREM', at.stale, id)
     else
-      local said = redis.call('HMGET', key, 'flow', 'flow1')
-      local flow = flow_of(key, said[1], said[2])
+      local flow = flow_of(key, found[9], found[10])
       if #ids > 0 and size + #found[2] > at.max_bytes then
         too_large = flow
         break
       elseif flow[2] > 0 and not found[7] and found[5] + flow[2] <= now then
         ending.add(id, ending.read(id), at.expired, 0, true)
-      elseif may_start(id, found[3], flow) then
+      elseif lanes.start(id, found[3], flow) then
         size = size + #found[2]
         ids[#ids + 1], rows[#rows + 1], taken[id] = id, found, true
         if flow[2] > 0 then
           redis.call('ZREM', at.prefix .. 'expiring', id)
-        end
-        if room < math.huge then
-          lanes.start('q')
         end
         if flow[1] == LOW then
           low_since = 0
@@ -108,6 +100,7 @@ local function choose(at)
   if too_large then
     lines.push_head(id, too_large)
   end
+  lanes.take_of_queue(#ids)
   lanes.save()
   ending.save()
   if low_every > 0 then

@@ -8,14 +8,14 @@ local ENDING_FIELDS = {
 
 local function ending_open(at)
   local ending, entries, longest, reply_batches = {}, {}, 0, {}
-  local changes = { queued = 0, scheduled = 0, retrying = 0 }
+  local changes = { queued = 0, scheduled = 0, retrying = 0, flowing = 0 }
 
   function ending.read(id)
     return redis.call('HMGET', at.job .. id, unpack(ENDING_FIELDS))
   end
 
   function ending.waits(found)
-    return changes[found[1]] ~= nil
+    return found[1] == 'queued' or found[1] == 'scheduled' or found[1] == 'retrying'
   end
 
   -- End one. found: as read; is_out: its pointer is in no line any more.
@@ -39,7 +39,10 @@ local function ending_open(at)
         local was_held = at.lanes.remove(id, name, flow)
         is_in_list = is_in_list and not was_held and not at.lines.remove(id, flow)
       end
-      flow_ended(at.prefix, at.counts, id, flow, ttl_ms)
+      if flow ~= PLAIN then
+        flow_ended(at.prefix, id, flow, ttl_ms)
+        changes.flowing = changes.flowing - 1
+      end
     end
     if is_in_list then
       redis.call('SADD', at.stale, id)

@@ -5,6 +5,12 @@ local STORED = {
   queued = { 'queued', 'queued', false }, scheduled = { 'queued', 'scheduled', false },
 }
 
+local function append(fields, ...)
+  for i = 1, select('#', ...) do
+    fields[#fields + 1] = select(i, ...)
+  end
+end
+
 local function intake_store(at, key, new)
   local id, name, spec, delay_ms, due_ms, ttl_ms, request, reply_to, said = unpack(new)
   if delay_ms ~= 0 then
@@ -23,6 +29,9 @@ local function intake_store(at, key, new)
   if reply_to ~= '' then
     fields[#fields + 1], fields[#fields + 2] = 'reply_to', reply_to
   end
+  if said then
+    append(fields, pieces('flow', said))
+  end
   if state == 'scheduled' then
     fields[#fields + 1], fields[#fields + 2] = 'due_ms', due_ms
     at.due_entries[#at.due_entries + 1], at.due_entries[#at.due_entries + 2] = due_ms, id
@@ -34,16 +43,18 @@ local function intake_store(at, key, new)
     -- The pointer of a cancelled predecessor would give this job a place ahead of its turn.
     redis.call('LREM', at.lines and at.prefix .. 'normal' or at.ready, 1, id)
   end
-  if said then
-    redis.call('HSET', key, pieces('flow', said))
-    local flow = cmsgpack.unpack(said)
-    flow_stored(at.prefix, at.counts, id, flow, at.now)
-    if state == 'queued' then
+  local flow = said and cmsgpack.unpack(said)
+  if flow then
+    flow_stored(at.prefix, id, flow, at.now)
+    at.changes.flowing = at.changes.flowing + 1
+  end
+  if state == 'queued' then
+    if not flow or (flow[1] == PLAIN[1] and flow[3] == '') then
+      at.pointers[#at.pointers + 1] = id
+    else
       storing_flush(at)
       at.lines.push_tail(id, flow)
     end
-  elseif state == 'queued' then
-    at.pointers[#at.pointers + 1] = id
   end
   at.changes[state] = at.changes[state] + 1
   events_add(at.events, 'enqueued', id, name, at.now, 0, '')

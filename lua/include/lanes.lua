@@ -1,9 +1,9 @@
 -- Limits. Each is in force on one or many lanes: those who share a lane share its numbers. A lane
--- is named by a letter and what it is about: 'a' and the text of `alone`, 'k' and msgpack
--- { limit, key }, 't' and a job type, 'q' for the whole queue. `limits` has a limit for each scope
--- ('k' and its name, 't' and the job type, 'q') as msgpack { concurrency, count, per_ms, 'sliding'
--- or 'bucket', burst, pinned, generation }, count 0 for no rate. A job is held back by the first of
--- its lanes without room: it waits in `held:<lane>` by level and by when it was first held back.
+-- is named by a letter and what it is about: 'a' and the text of `alone`, 'k' and a limit's name
+-- with a key (lane_of_key), 't' and a job type, 'q' for the whole queue. `limits` has a limit for
+-- each scope ('k' and its name, 't' and the job type, 'q') as msgpack { concurrency, count, per_ms,
+-- 'sliding' or 'bucket', burst, pinned, generation }, count 0 for no rate. A job is held back by
+-- the first of its lanes without room: it waits in `held:<lane>` by level and by when it first was.
 local ALONE = { 1, 0 }
 local BY_LEVEL = 2 ^ 50
 local MOVED_AT_MOST = 500
@@ -11,14 +11,11 @@ local RATE_LONGER_MS = 10000
 
 -- lanes_open(prefix, job, counts, now, lines): the lanes of a queue that uses time and flow.
 local function lanes_open(prefix, job, counts, now, lines)
-  local lanes, rooms = {}, {}
+  local lanes, states = {}, {}
   local busy, held, wakes = prefix .. 'busy', prefix .. 'held', prefix .. 'wakes'
   local limits
 
-  local function limit_of(lane)
-    if string.sub(lane, 1, 1) == 'a' then
-      return ALONE
-    end
+  local function limit_under(scope)
     if not limits then
       limits = {}
       if redis.call('HEXISTS', counts, 'limits') == 1 then
@@ -28,29 +25,29 @@ local function lanes_open(prefix, job, counts, now, lines)
         end
       end
     end
-    return next(limits) and limits[lane_scope(lane)]
+    return limits[scope]
   end
 
-  -- The lanes of a job in the order in which they count, limited or not; without the queue's.
-  local function all_of(name, flow)
+  local function limit_of(lane)
+    local scope = lane_scope(lane)
+    if not scope then
+      return ALONE
+    end
+    return limit_under(scope)
+  end
+
+  -- The lanes of a job that are limited, in the order in which they count; not the queue's.
+  function lanes.of(name, flow)
     local found = {}
     if flow[6] ~= '' then
       found[1] = 'a' .. flow[6]
     end
-    if flow[4] ~= '' then
-      found[#found + 1] = 'k' .. cmsgpack.pack({ flow[4], flow[5] })
+    if flow[4] ~= '' and limit_under('k' .. flow[4]) then
+      found[#found + 1] = lane_of_key(flow[4], flow[5])
     end
-    found[#found + 1] = 't' .. name
-    return found
-  end
-
-  -- Those of them that are limited.
-  function lanes.of(name, flow)
-    local found = {}
-    for _, lane in ipairs(all_of(name, flow)) do
-      if limit_of(lane) then
-        found[#found + 1] = lane
-      end
+    local type_lane = 't' .. name
+    if limit_under(type_lane) then
+      found[#found + 1] = type_lane
     end
     return found
   end
@@ -110,45 +107,76 @@ local function lanes_open(prefix, job, counts, now, lines)
     redis.call('PEXPIRE', key, text(counts_until - now + RATE_LONGER_MS))
   end
 
+  -- What this call knows of a lane: its limit, how many its rate lets start, and what has started.
+  local function state_of(lane)
+    local state = states[lane]
+    if not state then
+      state = { limit = limit_of(lane), started = 0 }
+      if state.limit and state.limit[2] > 0 then
+        state.left, state.next_at = rate_room(lane, state.limit)
+      end
+      states[lane] = state
+    end
+    return state
+  end
+
   -- How many more of a lane may start now; and when more may, if its rate is what keeps them.
   function lanes.room(lane)
-    local room = rooms[lane]
-    if not room then
-      local limit = limit_of(lane)
-      if not limit then
-        return math.huge
-      end
-      room = { limit = limit, left = math.huge, started = 0 }
-      if limit[1] > 0 then
-        room.left = limit[1] - tonumber(redis.call('HGET', busy, lane) or 0)
-      end
-      if limit[2] > 0 and room.left > 0 then
-        local left, next_at = rate_room(lane, limit)
-        if left < room.left then
-          room.left, room.next_at = left, next_at
-        end
-      end
-      rooms[lane] = room
+    local state = state_of(lane)
+    local limit = state.limit
+    if not limit then
+      return math.huge
     end
-    return math.max(0, room.left - room.started), room.next_at
+    local room = math.huge
+    if limit[1] > 0 then
+      room = math.max(0, limit[1] - tonumber(redis.call('HGET', busy, lane) or 0))
+    end
+    if state.left and state.left - state.started < room then
+      return state.left - state.started, state.next_at
+    end
+    return room
   end
 
-  -- One of a limited lane, whose room was asked for, starts.
-  function lanes.start(lane)
-    rooms[lane].started = rooms[lane].started + 1
+  -- One of a limited lane starts, if it has room.
+  local function take(lane)
+    local state = state_of(lane)
+    if state.is_full or (state.left and state.left <= state.started) then
+      return false
+    end
+    local running = redis.call('HINCRBY', busy, lane, 1)
+    if state.limit[1] > 0 and running > state.limit[1] then
+      redis.call('HINCRBY', busy, lane, -1)
+      state.is_full = true
+      return false
+    end
+    state.started = state.started + 1
+    return true
   end
 
-  -- Write down what was started.
+  local function give_back(lane)
+    if redis.call('HINCRBY', busy, lane, -1) == 0 then
+      redis.call('HDEL', busy, lane)
+    end
+    states[lane].started = states[lane].started - 1
+  end
+
+  -- So many that have started do so under the queue's limit too, if there is one.
+  function lanes.take_of_queue(number)
+    local state = state_of('q')
+    if state.limit and number > 0 then
+      redis.call('HINCRBY', busy, 'q', number)
+      state.started = state.started + number
+    end
+  end
+
+  -- Write down what was started under rates.
   function lanes.save()
-    for lane, room in pairs(rooms) do
-      if room.started > 0 then
-        redis.call('HINCRBY', busy, lane, room.started)
-        if room.limit[2] > 0 then
-          charge_rate(lane, room.limit, room.started)
-        end
+    for lane, state in pairs(states) do
+      if state.left and state.started > 0 then
+        charge_rate(lane, state.limit, state.started)
       end
     end
-    rooms = {}
+    states = {}
   end
 
   -- Look at a lane again at that time; wake one idle worker if nobody would be there earlier.
@@ -170,7 +198,7 @@ local function lanes_open(prefix, job, counts, now, lines)
   end
 
   -- Hold a job back until its lane has room.
-  function lanes.hold(lane, id, flow)
+  local function hold(lane, id, flow)
     local order = redis.call('HGET', job .. id, 'order')
     if not order then
       order = redis.call('HINCRBY', counts, 'order', 1)
@@ -178,10 +206,25 @@ local function lanes_open(prefix, job, counts, now, lines)
     end
     redis.call('ZADD', prefix .. 'held:' .. lane, flow[1] * BY_LEVEL + order, id)
     redis.call('HINCRBY', held, lane, 1)
-    local room, next_at = lanes.room(lane)
-    if room < 1 and next_at and not redis.call('ZSCORE', wakes, lane) then
-      look_again(lane, next_at)
+    local state = state_of(lane)
+    if state.left and state.left <= state.started and not redis.call('ZSCORE', wakes, lane) then
+      look_again(lane, state.next_at)
     end
+  end
+
+  -- Whether a job may start: it is charged to its limits then, or held back by one of them.
+  function lanes.start(id, name, flow)
+    local mine = lanes.of(name, flow)
+    for i, lane in ipairs(mine) do
+      if not take(lane) then
+        for other = 1, i - 1 do
+          give_back(mine[other])
+        end
+        hold(lane, id, flow)
+        return false
+      end
+    end
+    return true
   end
 
   local function count_held(lane, change)
@@ -247,7 +290,12 @@ local function lanes_open(prefix, job, counts, now, lines)
   -- may have counted on it.
   function lanes.remove(id, name, flow)
     local was_held = false
-    for _, lane in ipairs(all_of(name, flow)) do
+    if redis.call('EXISTS', held) == 0 then
+      return was_held
+    end
+    for _, lane in ipairs({
+      'a' .. flow[6], lane_of_key(flow[4], flow[5]), 't' .. name,
+    }) do
       if redis.call('HEXISTS', held, lane) == 1 then
         if redis.call('ZREM', prefix .. 'held:' .. lane, id) == 1 then
           count_held(lane, -1)
@@ -259,29 +307,42 @@ local function lanes_open(prefix, job, counts, now, lines)
     return was_held
   end
 
-  -- Jobs run no longer: there is room again for others of their lanes. released: numbers by lane.
-  function lanes.release(released)
-    local some = {}
-    for lane, number in pairs(released) do
-      if redis.call('HINCRBY', busy, lane, -number) <= 0 then
-        redis.call('HDEL', busy, lane)
-      end
-      if lane == 'q' then
-        lines.ticket()
-      elseif redis.call('HEXISTS', held, lane) == 1 then
-        some[#some + 1] = lane
-      end
-    end
-    wake(some)
-  end
-
   -- The lanes of a job with that of the queue, where limited, to be counted in a table.
   function lanes.count(numbers, name, flow)
     for _, lane in ipairs(lanes.of(name, flow)) do
       numbers[lane] = (numbers[lane] or 0) + 1
     end
-    if limit_of('q') then
+    if limit_under('q') then
       numbers.q = (numbers.q or 0) + 1
+    end
+  end
+
+  -- Jobs run no longer: there is room again for others of their lanes. released: numbers by lane.
+  function lanes.release(released)
+    local freed, empty = {}, {}
+    for lane, number in pairs(released) do
+      freed[#freed + 1] = lane
+      if redis.call('HINCRBY', busy, lane, -number) <= 0 then
+        empty[#empty + 1] = lane
+      end
+    end
+    if #freed == 0 then
+      return
+    end
+    if #empty > 0 then
+      redis.call('HDEL', busy, unpack(empty))
+    end
+    if released.q then
+      lines.ticket()
+    end
+    if redis.call('EXISTS', held) == 1 then
+      local waiting = {}
+      for i, number in ipairs(redis.call('HMGET', held, unpack(freed))) do
+        if number then
+          waiting[#waiting + 1] = freed[i]
+        end
+      end
+      wake(waiting)
     end
   end
 

@@ -21,9 +21,9 @@ local function flow_on(prefix, ready, counts)
   end
 end
 
--- flow_stored(prefix, counts, id, flow, now): a job has been stored that says something.
-local function flow_stored(prefix, counts, id, flow, now)
-  redis.call('HINCRBY', counts, 'flowing', 1)
+-- flow_stored(prefix, id, flow, now): a job has been stored that says something. Who stores and
+-- ends such jobs counts them, as `flowing` in counts.
+local function flow_stored(prefix, id, flow, now)
   if flow[2] > 0 then
     redis.call('ZADD', prefix .. 'expiring', now + flow[2], id)
   end
@@ -46,12 +46,8 @@ local function flow_forgotten(prefix, id, flow)
   end
 end
 
--- flow_ended(prefix, counts, id, flow, ttl_ms): a job that says something has ended.
-local function flow_ended(prefix, counts, id, flow, ttl_ms)
-  if flow == PLAIN then
-    return
-  end
-  redis.call('HINCRBY', counts, 'flowing', -1)
+-- flow_ended(prefix, id, flow, ttl_ms): a job that says something has ended.
+local function flow_ended(prefix, id, flow, ttl_ms)
   if flow[2] > 0 then
     redis.call('ZREM', prefix .. 'expiring', id)
   end

@@ -7,7 +7,7 @@ local function storing_open(at)
   at.events, at.uses_flow = events_begin(told[1], at.now), told[2]
   at.now_text = text(at.now)
   at.answers, at.pointers, at.due_entries = {}, {}, {}
-  at.changes = { queued = 0, scheduled = 0 }
+  at.changes = { queued = 0, scheduled = 0, flowing = 0 }
   return at
 end
 
