@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
-from jobqueue.flow import Control
 from jobqueue.outcome import EXPIRED
 from jobqueue.states import EventType, JobState
 from jobqueue.storage.base import MAX_BATCH, MAX_CLAIM_BYTES
 from jobqueue.storage.sqlite.connection import Transaction
-from jobqueue.storage.sqlite.limiting import Lane, Lanes, first_to_wake
+from jobqueue.storage.sqlite.limiting import Lane, Lanes
 from jobqueue.storage.sqlite.lines import HIGH, LOW, NORMAL, Candidate, Lines, Turns
 from jobqueue.storage.sqlite.outbox import Outbox
-from jobqueue.storage.sqlite.rows import COLUMNS, JobRow, QueueRow, read_control
+from jobqueue.storage.sqlite.rows import COLUMNS, JobRow, QueueRow
 from jobqueue.storage.sqlite.settling import Ended, end_waiting
 
 _MOST_ROUNDS: Final = 10
@@ -20,37 +19,68 @@ _MOST_ROUNDS: Final = 10
 a limit holds back, to come to one that may start: a tenth of a second with the lock, at worst."""
 
 
-def take(tx: Transaction, queue: QueueRow, count: int) -> list[int]:
+class Standing(NamedTuple):
+    """What a claim asks of a flowing queue first.
+
+    Attributes:
+        paused: Nothing is to start.
+        low_every: As in :class:`~jobqueue.flow.Control`.
+        since_low: Jobs that have started since the last ``low`` one, while one waited.
+        first_expiry_ms: When the next job expires, or ``None``.
+        first_wake_ms: When the next lane may let go of a job by time alone, or ``None``.
+        is_ready: A job waits in a line.
+    """
+
+    paused: int
+    low_every: int
+    since_low: int
+    first_expiry_ms: int | None
+    first_wake_ms: int | None
+    is_ready: int
+
+
+_STANDING: Final = (
+    "SELECT paused, low_every, since_low, "
+    "(SELECT min(start_by_ms) FROM jobs WHERE queue = :queue AND start_by_ms > 0), "
+    "(SELECT min(wake_ms) FROM lanes WHERE queue = :queue AND wake_ms IS NOT NULL), "
+    "EXISTS (SELECT 1 FROM jobs WHERE queue = :queue AND state = 'queued' AND line >= 0) "
+    "FROM queues WHERE key = :queue"
+)
+
+
+def read_standing(tx: Transaction, queue: QueueRow) -> Standing:
+    return Standing(*tx.sql.execute(_STANDING, {"queue": queue.key}).fetchone())
+
+
+def take(tx: Transaction, queue: QueueRow, standing: Standing, count: int) -> list[int]:
     """Keys of up to ``count`` jobs that are to start now, in order; their limits know of them."""
-    return _Taking(tx, queue, count, read_control(tx, queue)).run()
+    return _Taking(tx, queue, standing, count).run()
 
 
 class _Taking:
     """One claim. It puts aside whom a limit does not let start, and goes on behind them."""
 
-    def __init__(self, tx: Transaction, queue: QueueRow, count: int, control: Control) -> None:
+    def __init__(self, tx: Transaction, queue: QueueRow, standing: Standing, count: int) -> None:
         self._tx = tx
         self._queue = queue
+        self._standing = standing
+        self._since_low = standing.since_low
         self._count = count
-        self._control = control
         self._lanes = Lanes(tx, queue)
         self._lines = Lines(tx, queue)
         self._taken: list[int] = []
         self._spec_bytes = 0
         self._moves = MAX_BATCH
         self._to_hold_back = _MOST_ROUNDS * MAX_BATCH
-        self._since_low: int = tx.sql.execute(
-            "SELECT since_low FROM queues WHERE key = ?", (queue.key,)
-        ).fetchone()[0]
 
     def run(self) -> list[int]:
-        since_low = self._since_low
-        self._lanes.wake()
-        self._moves -= self._lanes.let_go(self._lines, self._moves)
+        if has_come(self._tx, self._standing.first_wake_ms):
+            self._lanes.wake()
+            self._moves -= self._lanes.let_go(self._lines, self._moves)
         # Who is put aside may leave room in the lane that let it go: then another one comes back.
-        while not self._control.paused and self._round():
+        while not self._standing.paused and self._round():
             pass
-        if self._since_low != since_low:
+        if self._since_low != self._standing.since_low:
             self._tx.sql.execute(
                 "UPDATE queues SET since_low = ? WHERE key = ?",
                 (self._since_low, self._queue.key),
@@ -115,7 +145,7 @@ class _Taking:
 
     def _next(self, turns: Turns) -> tuple[int, Candidate | None]:
         """The level whose turn it is, and its first job."""
-        low_every = self._control.low_every
+        low_every = self._standing.low_every
         if low_every and self._since_low >= low_every - 1:
             job = turns.peek(LOW)
             if job is not None:
@@ -128,6 +158,10 @@ class _Taking:
 
 
 # -- what time alone brings ----------------------------------------------------------------------
+
+
+def has_come(tx: Transaction, moment_ms: int | None) -> bool:
+    return moment_ms is not None and moment_ms <= tx.now_ms
 
 
 def expire_all(tx: Transaction, queue: QueueRow) -> None:
@@ -166,40 +200,28 @@ def wake_lanes(tx: Transaction, queue: QueueRow) -> None:
 
 def next_claim_ms(tx: Transaction, queue: QueueRow, first_due_ms: int | None) -> int | None:
     """When a claim will have something to do: 0 for now, ``None`` for not by time alone."""
-    return _first(first_due_ms, *_moments(tx, queue, ready_ms=0))
+    standing = read_standing(tx, queue)
+    start_ms = _next_start_ms(tx, queue, standing, ready_ms=0)
+    return _first(first_due_ms, start_ms, standing.first_expiry_ms, standing.first_wake_ms)
 
 
 def next_change_ms(tx: Transaction, queue: QueueRow) -> int | None:
     """When a job will expire, or a rate will let one start that waits."""
-    return _first(*_moments(tx, queue, ready_ms=None))
+    standing = read_standing(tx, queue)
+    start_ms = _next_start_ms(tx, queue, standing, ready_ms=None)
+    return _first(start_ms, standing.first_expiry_ms, standing.first_wake_ms)
 
 
-def _moments(tx: Transaction, queue: QueueRow, ready_ms: int | None) -> list[int | None]:
-    """``ready_ms`` stands for a job that can start now."""
-    start_ms: int | None = None
-    if not read_control(tx, queue).paused and _is_ready(tx, queue):
-        everything = Lanes(tx, queue).of_queue()
-        if everything is None or everything.room(tx.now_ms):
-            start_ms = ready_ms
-        else:
-            start_ms = everything.next_start_ms(tx.now_ms)
-    return [start_ms, first_to_wake(tx, queue), _first_expiry(tx, queue)]
-
-
-def _is_ready(tx: Transaction, queue: QueueRow) -> bool:
-    return (
-        tx.sql.execute(
-            "SELECT 1 FROM jobs WHERE queue = ? AND state = 'queued' AND line >= 0 LIMIT 1",
-            (queue.key,),
-        ).fetchone()
-        is not None
-    )
-
-
-def _first_expiry(tx: Transaction, queue: QueueRow) -> int | None:
-    return tx.sql.execute(
-        "SELECT min(start_by_ms) FROM jobs WHERE queue = ? AND start_by_ms > 0", (queue.key,)
-    ).fetchone()[0]
+def _next_start_ms(
+    tx: Transaction, queue: QueueRow, standing: Standing, *, ready_ms: int | None
+) -> int | None:
+    """When one of those that wait in lines may start; ``ready_ms`` if that is now."""
+    if standing.paused or not standing.is_ready:
+        return None
+    everything = Lanes(tx, queue).of_queue()
+    if everything is None or everything.room(tx.now_ms):
+        return ready_ms
+    return everything.next_start_ms(tx.now_ms)
 
 
 def _first(*moments: int | None) -> int | None:

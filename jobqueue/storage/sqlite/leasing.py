@@ -20,8 +20,10 @@ from jobqueue.storage.sqlite.connection import Transaction
 from jobqueue.storage.sqlite.flowing import (
     expire,
     expire_all,
+    has_come,
     next_change_ms,
     next_claim_ms,
+    read_standing,
     take,
     wake_lanes,
 )
@@ -90,20 +92,19 @@ def claim(tx: Transaction, name: str, request: ClaimRequest) -> list[Claim]:
     replay = _replay(tx, queue, request.worker, request.token)
     if replay is not None:
         return replay
+    found: list[tuple[Any, ...]]
     if queue.flowing:
-        expire_all(tx, queue)
-    _promote_due(tx, queue, MAX_BATCH)
-    if queue.flowing:
-        taken = take(tx, queue, request.count)
-        queue.save(tx)
-        found = _rows(tx, taken)
+        found = _take(tx, queue, request.count)
     else:
+        _promote_due(tx, queue, MAX_BATCH)
         found = _within_bytes(
             tx,
             _CLAIM + "WHERE queue = ? AND state = 'queued' AND line = 0 ORDER BY place LIMIT ?",
             (queue.key, request.count),
         )
     if not found:
+        if queue.flowing:
+            queue.save(tx)
         _sign_of_life(tx, queue, request.worker, request.lease_ms)
         return []
     keys = [row[0] for row in found]
@@ -127,8 +128,13 @@ def claim(tx: Transaction, name: str, request: ClaimRequest) -> list[Claim]:
     return claims
 
 
-def _rows(tx: Transaction, keys: Sequence[int]) -> list[tuple[Any, ...]]:
-    """Rows with a spec, in the order of their keys given."""
+def _take(tx: Transaction, queue: QueueRow, count: int) -> list[tuple[Any, ...]]:
+    """Rows of jobs that are to start, in a flowing queue; its row is to be saved."""
+    standing = read_standing(tx, queue)
+    if has_come(tx, standing.first_expiry_ms):
+        expire_all(tx, queue)
+    _promote_due(tx, queue, MAX_BATCH)
+    keys = take(tx, queue, standing, count)
     rows = {row[0]: row for row in select_in(tx, _CLAIM + "WHERE key IN ({})", (), keys)}
     return [rows[key] for key in keys]
 

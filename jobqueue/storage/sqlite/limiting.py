@@ -387,13 +387,6 @@ class Lanes:
         )
 
 
-def first_to_wake(tx: Transaction, queue: QueueRow) -> int | None:
-    """When the next lane may let go of a job, by time alone."""
-    return tx.sql.execute(
-        "SELECT min(wake_ms) FROM lanes WHERE queue = ? AND wake_ms IS NOT NULL", (queue.key,)
-    ).fetchone()[0]
-
-
 def drop_idle_lanes(tx: Transaction, queue: QueueRow, limit: int) -> None:
     """Forget lanes of which nothing counts any more."""
     tx.sql.execute(

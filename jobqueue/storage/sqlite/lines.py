@@ -8,6 +8,7 @@ empty. The jobs without a group stand there too, but only beside others.
 
 from __future__ import annotations
 
+import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple, TypeAlias
@@ -161,25 +162,37 @@ class _Line:
 
 
 class _Level:
-    """One level: a line, or groups that take turns."""
+    """One level: a line, or groups that take turns.
+
+    Args:
+        tx: The transaction.
+        queue: The queue.
+        level: Line of its jobs without a group.
+        turns: Lines of groups with their names, in the order of their turns; ``None`` when the
+            level has no groups.
+        read: Reads candidates.
+        count: About so many are wanted.
+    """
 
     def __init__(
-        self, tx: Transaction, queue: QueueRow, level: int, read: _Read, count: int
+        self,
+        tx: Transaction,
+        queue: QueueRow,
+        level: int,
+        turns: sqlite3.Cursor | None,
+        read: _Read,
+        count: int,
     ) -> None:
         self._tx = tx
         self._queue = queue
         self._level = level
+        self._turns = turns
         self._read = read
-        self._rotation = tx.sql.execute(
-            "SELECT line, name FROM lines WHERE queue = ? AND level = ? ORDER BY turn",
-            (queue.key, level),
-        )
         self._behind: deque[_Line] = deque()
         self._emptied: list[str] = []
-        self._front = self._next()
-        self._takes_turns = self._front is not None
-        if not self._takes_turns:
-            self._front = _Line(read, level, "", min(count + 1, _MANY))
+        self._front = (
+            _Line(read, level, "", min(count + 1, _MANY)) if turns is None else self._next()
+        )
 
     def peek(self) -> Candidate | None:
         while self._front is not None:
@@ -194,17 +207,18 @@ class _Level:
         """Take what :meth:`peek` showed."""
         assert self._front is not None
         self._front.pop()
-        if self._takes_turns:
+        if self._turns is not None:
             self._behind.append(self._front)
             self._front = self._next()
 
     def close(self) -> None:
-        self._rotation.close()
+        if self._turns is not None:
+            self._turns.close()
 
     def save(self) -> None:
         """Write down whose turn it is now. Groups that gave their last job may be left: the next
         claim, or who joins them, finds them empty."""
-        if not self._takes_turns:
+        if self._turns is None:
             return
         self._tx.sql.executemany(
             "DELETE FROM lines WHERE queue = ? AND level = ? AND name = ?",
@@ -219,11 +233,19 @@ class _Level:
         )
 
     def _next(self) -> _Line | None:
-        found = self._rotation.fetchone()
+        found = None if self._turns is None else self._turns.fetchone()
         if found is not None:
             line, name = found
             return _Line(self._read, line, name, _FEW)
         return self._behind.popleft() if self._behind else None
+
+
+_PRESENT: Final = "SELECT " + ", ".join(
+    f"EXISTS (SELECT 1 FROM jobs WHERE queue = :queue AND state = 'queued' AND line = {level}), "
+    f"EXISTS (SELECT 1 FROM lines WHERE queue = :queue AND level = {level})"
+    for level in _LINES
+)
+_TURNS: Final = "SELECT line, name FROM lines WHERE queue = ? AND level = ? ORDER BY turn"
 
 
 class Turns:
@@ -246,12 +268,16 @@ class Turns:
         self._tx = tx
         self._queue = queue.key
         self._announce = announce
-        self._levels = {
-            level: _Level(tx, queue, level, self._read, count) for level in (HIGH, NORMAL, LOW)
-        }
+        present = tx.sql.execute(_PRESENT, {"queue": queue.key}).fetchone()
+        self._levels: dict[int, _Level] = {}
+        for level, waits, takes_turns in zip(_LINES, present[::2], present[1::2], strict=True):
+            if waits or takes_turns:
+                turns = tx.sql.execute(_TURNS, (queue.key, level)) if takes_turns else None
+                self._levels[level] = _Level(tx, queue, level, turns, self._read, count)
 
     def peek(self, level: int) -> Candidate | None:
-        return self._levels[level].peek()
+        found = self._levels.get(level)
+        return None if found is None else found.peek()
 
     def pop(self, level: int) -> None:
         self._levels[level].pop()
