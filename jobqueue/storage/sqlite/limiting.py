@@ -54,8 +54,8 @@ _QUEUE: Final = LaneName(LimitKind.QUEUE.value, "", "")
 class Lane:
     """A lane's row.
 
-    ``key`` is 0 while it has none. ``limit`` is ``None`` when none is in force any more. ``holds``:
-    it may have jobs that it holds back or has let go.
+    ``key`` is 0 while it has held nobody back. ``limit`` is ``None`` when none is in force any
+    more. ``holds``: it may have jobs that it holds back or has let go.
     """
 
     name: LaneName
@@ -106,7 +106,7 @@ class Lane:
 
 _LANE: Final = (
     "SELECT kind, name, text, key, running, starts, wake_ms, "
-    "EXISTS (SELECT 1 FROM held WHERE lane = lanes.key) FROM lanes "
+    "key > 0 AND EXISTS (SELECT 1 FROM held WHERE lane = key) FROM lanes "
 )
 
 
@@ -135,6 +135,7 @@ class Lanes:
         self._names: dict[tuple[str, bytes | None], list[LaneName]] = {}
         self._lanes: dict[LaneName, Lane] = {}
         self._changed: dict[LaneName, Lane] = {}
+        self._last_key = 0
 
     # -- which lanes -----------------------------------------------------------------------------
 
@@ -238,8 +239,7 @@ class Lanes:
         for _, lane in jobs:
             self._changed[lane.name] = lane
             lane.holds = True
-            if not lane.key:
-                self._insert(lane)
+            lane.key = lane.key or self._new_key()
         self._touch(
             job.held_by for job, lane in jobs if job.held_by is not None and job.held_by != lane.key
         )
@@ -269,7 +269,7 @@ class Lanes:
     def wake(self) -> None:
         """See to lanes whose time has come."""
         found = self._tx.sql.execute(
-            _LANE + "WHERE queue = ? AND wake_ms <= ? ORDER BY wake_ms, key LIMIT ?",
+            _LANE + "WHERE queue = ? AND wake_ms <= ? ORDER BY wake_ms LIMIT ?",
             (self._queue.key, self._tx.now_ms, MAX_BATCH),
         ).fetchall()
         for row in found:
@@ -277,7 +277,7 @@ class Lanes:
             self._changed[lane.name] = lane
 
     def _touch(self, keys: Iterable[int]) -> None:
-        for row in select_in(self._tx, _LANE + "WHERE key IN ({})", (), keys):
+        for row in select_in(self._tx, _LANE + "WHERE key > 0 AND key IN ({})", (), keys):
             lane = self._keep(row)
             self._changed[lane.name] = lane
 
@@ -351,38 +351,34 @@ class Lanes:
             (job.lane, job.level, job.turn, line),
         ).fetchone()[0]
 
-    def _insert(self, lane: Lane) -> None:
-        lane.key = cast(
-            "int",
-            self._tx.sql.execute(
-                "INSERT INTO lanes (queue, kind, name, text, running, forget_ms) "
-                "VALUES (?, ?, ?, ?, 0, 0)",
-                (self._queue.key, *lane.name),
-            ).lastrowid,
-        )
+    def _new_key(self) -> int:
+        if not self._last_key:
+            found = self._tx.sql.execute("SELECT max(key) FROM lanes WHERE key > 0").fetchone()[0]
+            self._last_key = found or 0
+        self._last_key += 1
+        return self._last_key
 
     def _save(self) -> None:
         """Write the lanes that changed; those that say nothing any more need no row."""
-        gone: list[tuple[int]] = []
+        gone: list[tuple[object, ...]] = []
         kept: list[tuple[object, ...]] = []
         for lane in self._changed.values():
-            if lane.running or lane.holds or lane.forget_ms() > self._tx.now_ms:
+            forget_ms = lane.forget_ms()
+            if lane.running or lane.holds or forget_ms > self._tx.now_ms:
                 starts = None if lane.starts is None else pack(lane.starts)
-                row = (lane.running, starts, lane.wake_ms, lane.forget_ms())
-                kept.append((lane.key or None, self._queue.key, *lane.name, *row))
-            elif lane.key:
-                gone.append((lane.key,))
+                row = (lane.key, lane.running, starts, lane.wake_ms, forget_ms)
+                kept.append((self._queue.key, *lane.name, *row))
+            else:
+                gone.append((self._queue.key, *lane.name))
                 lane.key = 0
-            if not lane.key:
-                # Its row, if it gets one, has a key that is not known here.
-                del self._lanes[lane.name]
         self._changed = {}
-        self._tx.sql.executemany("DELETE FROM lanes WHERE key = ?", gone)
         self._tx.sql.executemany(
-            "INSERT INTO lanes (key, queue, kind, name, text, running, starts, wake_ms, forget_ms) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
-            "running = excluded.running, starts = excluded.starts, wake_ms = excluded.wake_ms, "
-            "forget_ms = excluded.forget_ms",
+            "DELETE FROM lanes WHERE queue = ? AND kind = ? AND name = ? AND text = ?", gone
+        )
+        self._tx.sql.executemany(
+            "INSERT OR REPLACE INTO lanes "
+            "(queue, kind, name, text, key, running, starts, wake_ms, forget_ms) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             kept,
         )
 
@@ -390,8 +386,9 @@ class Lanes:
 def drop_idle_lanes(tx: Transaction, queue: QueueRow, limit: int) -> None:
     """Forget lanes of which nothing counts any more."""
     tx.sql.execute(
-        "DELETE FROM lanes WHERE key IN (SELECT key FROM lanes WHERE queue = ? AND running = 0 "
-        "AND forget_ms <= ? AND NOT EXISTS (SELECT 1 FROM held WHERE lane = lanes.key) LIMIT ?)",
+        "DELETE FROM lanes WHERE (queue, kind, name, text) IN (SELECT queue, kind, name, text "
+        "FROM lanes WHERE queue = ? AND running = 0 AND forget_ms <= ? "
+        "AND NOT EXISTS (SELECT 1 FROM held WHERE lane = key) LIMIT ?)",
         (queue.key, tx.now_ms, limit),
     )
 
@@ -421,7 +418,7 @@ def set_limit(tx: Transaction, name: str, scope: LimitScope, limit: Limit | None
         return
     tx.sql.execute(
         "DELETE FROM lanes WHERE queue = ? AND kind = ? AND name = ? "
-        "AND NOT EXISTS (SELECT 1 FROM held WHERE lane = lanes.key)",
+        "AND NOT EXISTS (SELECT 1 FROM held WHERE lane = key)",
         here,
     )
     tx.sql.execute(
@@ -453,7 +450,7 @@ def _count_running(tx: Transaction, queue: QueueRow, scope: LimitScope) -> None:
         elif scope.kind is LimitKind.KEY and flow is not None and flow.limit == scope.name:
             texts[flow.key] += 1
     tx.sql.executemany(
-        "INSERT INTO lanes (queue, kind, name, text, running, forget_ms) VALUES (?, ?, ?, ?, ?, 0) "
+        "INSERT INTO lanes (queue, kind, name, text, running) VALUES (?, ?, ?, ?, ?) "
         "ON CONFLICT (queue, kind, name, text) DO UPDATE SET running = excluded.running",
         [(queue.key, scope.kind.value, scope.name, text, n) for text, n in texts.items()],
     )

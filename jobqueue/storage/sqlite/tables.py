@@ -11,8 +11,8 @@ SCHEMA_VERSION: Final = 3
 _READY: Final = "CREATE INDEX jobs_ready ON jobs (queue, line, place) WHERE state = 'queued'"
 
 # What only queues have whose `flowing` is set. `lines` are groups that take turns; a lane is the
-# jobs that one limit is about (of one key); `held` are jobs that it holds back or (`back`) has let
-# go again, until they start.
+# jobs that one limit is about (of one key), with a `key` once it has held any back; `held` are
+# those that it holds back or (`back`) has let go again, until they start.
 _FLOW: Final = (
     """CREATE INDEX jobs_expiring ON jobs (queue, start_by_ms) WHERE start_by_ms > 0""",
     """CREATE TABLE lines (
@@ -32,17 +32,18 @@ _FLOW: Final = (
         PRIMARY KEY (queue, kind, name)
     ) WITHOUT ROWID""",
     """CREATE TABLE lanes (
-        key INTEGER PRIMARY KEY,
         queue INTEGER NOT NULL,
         kind TEXT NOT NULL,
         name TEXT NOT NULL,
         text TEXT NOT NULL,
+        key INTEGER NOT NULL DEFAULT 0,
         running INTEGER NOT NULL,
         starts BLOB,
         wake_ms INTEGER,
-        forget_ms INTEGER NOT NULL
-    )""",
-    "CREATE UNIQUE INDEX lanes_by_name ON lanes (queue, kind, name, text)",
+        forget_ms INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (queue, kind, name, text)
+    ) WITHOUT ROWID""",
+    "CREATE UNIQUE INDEX lanes_by_key ON lanes (key) WHERE key > 0",
     "CREATE INDEX lanes_to_wake ON lanes (queue, wake_ms) WHERE wake_ms IS NOT NULL",
     "CREATE INDEX lanes_idle ON lanes (queue, forget_ms) WHERE running = 0",
     """CREATE TABLE held (
