@@ -308,6 +308,10 @@ ALL = (
 # -- when ------------------------------------------------------------------------------------------
 
 
+async def nothing(stage: Stage) -> None:
+    """No harm is done."""
+
+
 def at_moments(*faults: Fault) -> Plan:
     """One of the faults at each of the drawn moments; all of them, before one comes again."""
 

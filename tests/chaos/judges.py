@@ -21,6 +21,17 @@ ANSWERED_WITHIN: Final = 1.5 * RECHECK_EVERY + 0.5
 next round."""
 
 
+def undisturbed(books: Books, verdict: Verdict) -> dict[str, Any]:
+    """Where no harm is done, nothing is run again, and nobody is refused."""
+    if verdict.justified:
+        verdict.unexpected.append(f"{verdict.justified} jobs were run again")
+    nothing_surfaces(books, verdict)
+    runs = books.all_runs()
+    last = max((run.end or run.start for run in runs), default=0.0)
+    seconds = last - min((run.start for run in runs), default=0.0)
+    return {"jobs_a_second": round(len(runs) / max(seconds, 0.001))}
+
+
 def server_back(books: Books, verdict: Verdict) -> dict[str, Any]:
     """After each absence of the server, work goes on soon and by itself."""
     times = sorted(books.times_back())
@@ -42,7 +53,8 @@ def one_ending_each(books: Books, verdict: Verdict) -> dict[str, Any]:
     fates = {fate: sum(run.fate == fate for run in runs) for fate in _FATES}
     for id, of_one in books.runs.items():
         endings = sum(run.fate == "settled" for run in of_one)
-        if endings != 1:
+        # The reaper ends what was asked to stop, and whose worker was frozen.
+        if endings != 1 and not (endings == 0 and id in verdict.replaced):
             verdict.unexpected.append(f"{id} was settled {endings} times")
     if without := [run for run in runs if not run.fate]:
         verdict.unexpected.append(f"{len(without)} runs heard nothing, such as {without[0]}")
@@ -98,7 +110,7 @@ def refused_without_memory(books: Books, verdict: Verdict) -> dict[str, Any]:
     late = [
         id
         for id, at in ledger.accepted.items()
-        if at <= start.at and ends.get(id, over.at) >= over.at
+        if at <= start.at and ends.get(id, over.at) >= over.at and id not in verdict.expired
     ]
     verdict.unexpected += [f"{id} was not run without memory" for id in late]
     after = min((at for at in ledger.accepted.values() if at > over.at), default=float("inf"))

@@ -24,8 +24,8 @@ MANY_CUSTOMERS: Final = 1_000
 SINGLE: Final = "single"
 RATED: Final = "rated"
 RATE: Final = 300
-SMOOTH: Final = Rate(200, kind="bucket", burst=4)
-WINDOWED: Final = Rate(200)
+BUCKET: Final = Rate(200, kind="bucket", burst=10)
+WINDOW: Final = Rate(200)
 RULES: Final[dict[str, dict[str, Any]]] = {
     "unique": {"unique": Unique(by=())},
     "throttled": {"throttle": Throttle(0.2)},
@@ -58,6 +58,8 @@ SCHEDULES: Final = {
     "replace": Schedule(0.3, 250, False),
 }
 """By their policy for overlaps, which is their id too."""
+REPLACED: Final = "replace@"
+"""How the ids of jobs begin that may be cancelled for the next one of their schedule."""
 
 
 def spec_of_schedule(name: str) -> JobSpec[Any]:
@@ -126,6 +128,7 @@ class Load:
         by_type: Limits of job types.
         schedules: Names of the schedules.
         is_directed: What holds for the queue is changed all the time.
+        is_at_its_rate: There is always more to do than the rate lets start.
     """
 
     say: Callable[[int], Said] = _nothing
@@ -133,6 +136,7 @@ class Load:
     by_type: dict[str, Limit] = field(default_factory=dict)
     schedules: tuple[str, ...] = ()
     is_directed: bool = False
+    is_at_its_rate: bool = False
 
     async def declare(self, queue: Queue) -> None:
         """See to it that limits and schedules are in force; they may be already."""
@@ -165,8 +169,8 @@ LOADS: Final = {
         is_directed=True,
     ),
     "keys": Load(say=_of_many_customers, by_key=_ONE_EACH),
-    "smooth": Load(say=_rated, by_type={RATED: Limit(rate=SMOOTH)}),
-    "windowed": Load(say=_rated, by_type={RATED: Limit(rate=WINDOWED)}),
+    "bucket": Load(say=_rated, by_type={RATED: Limit(rate=BUCKET)}, is_at_its_rate=True),
+    "window": Load(say=_rated, by_type={RATED: Limit(rate=WINDOW)}, is_at_its_rate=True),
 }
 
 

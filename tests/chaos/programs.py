@@ -83,8 +83,8 @@ async def work(orders: Orders, pen: Pen) -> None:
     @queue.handler()
     async def task(job: Job) -> str:
         pen.note("start", job.id, job.attempt)
-        await pen.kept()
         try:
+            await pen.kept()
             await asyncio.sleep((float(job.payload) + orders.linger_ms) / 1000)
         except asyncio.CancelledError:
             pen.note("cut", job.id, job.attempt)

@@ -7,7 +7,7 @@ job away last and when it heard of its end, by its own. What of the two is exact
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from math import inf
@@ -20,14 +20,16 @@ from jobqueue.states import JobState
 from jobqueue.storage.base import StoredJob
 from jobqueue.values import to_ms
 from tests.chaos.director import DOOMED
-from tests.chaos.loads import CUSTOMER, LOADS, RATED, SCHEDULES, Said
+from tests.chaos.loads import CUSTOMER, LOADS, RATED, REPLACED, SCHEDULES, Said
+from tests.chaos.pace import pace_of
 from tests.chaos.verdict import Books, Run, Verdict
 
 Stored: TypeAlias = Mapping[str, StoredJob | None]
 """By id, all jobs that anybody has spoken of; ``None`` for one that the storage does not know."""
 
-REPLACED: Final = "replace@"
-"""How the ids of jobs begin that may be cancelled for the next one of their schedule."""
+WINDOW_MS: Final = 5_000
+"""A time in which the starts under a rate are counted, wherever it begins."""
+TOLERANCE: Final = 0.02
 
 
 def state_of(job: StoredJob | None) -> str | None:
@@ -69,8 +71,13 @@ class Promises:
             verdict.unexpected += self._two_at_once_by_storage()
             verdict.unexpected += self._too_many_in_a_time()
         instants = sum(self._instants(verdict, name) for name in self._load.schedules)
-        figures = {"expired": verdict.expired, "merged": len(self._books.ledger.merged)}
-        return figures | {"instants": instants, "replaced": verdict.replaced}
+        figures: dict[str, Any] = {
+            "expired": len(verdict.expired),
+            "merged": len(self._books.ledger.merged),
+            "replaced": len(verdict.replaced),
+            "instants": instants,
+        }
+        return figures | (self._paces(verdict) if self._load.is_at_its_rate else {})
 
     # -- expiry, and when jobs start -------------------------------------------------------------
 
@@ -180,11 +187,39 @@ class Promises:
         if limit is None or limit.rate is None or limit.rate.kind != "sliding":
             return
         # Of a job that was run again only the last start is known: that hides, and adds nothing.
-        starts = sorted(starts_of(self._jobs.values(), RATED))
+        starts = self._starts_by_storage()
         count, per_ms = limit.rate.count, to_ms(limit.rate.per, "per")
         for first, last in zip(starts, starts[count:], strict=False):
             if last - first < per_ms:
                 yield f"{count + 1} jobs were started within {last - first} ms, from {first} on"
+
+    def _starts_by_storage(self) -> list[int]:
+        """When jobs under the rate were started."""
+        jobs = self._jobs.values()
+        return sorted(job.started_ms for job in jobs if job.name == RATED and job.started_ms)
+
+    def _paces(self, verdict: Verdict) -> dict[str, Any]:
+        """Starts in any five seconds, by the storage's clock and by the ledger."""
+        by_ledger = [1000 * entry.at for entry in self._books.ledger.of("start")]
+        figures = {"seconds": (by_ledger[-1] - by_ledger[0]) / 1000}
+        for what, starts in (("storage", self._starts_by_storage()), ("ledger", by_ledger)):
+            figures |= self._pace(verdict, what, starts)
+        return figures
+
+    def _pace(self, verdict: Verdict, what: str, starts: Sequence[float]) -> dict[str, Any]:
+        rate = self._load.by_type[RATED].rate
+        assert rate is not None
+        found = pace_of(starts, WINDOW_MS)
+        if found is None:
+            return {}
+        wanted = rate.count * WINDOW_MS / to_ms(rate.per, "per")
+        in_words = f"{found.least} to {found.most} starts in 5 s by the {what}, not {wanted:g}"
+        # A handler that begins late is noted late, and then there are more for some time.
+        if found.most > (1 + TOLERANCE) * wanted:
+            (verdict.unexpected if what == "storage" else verdict.late).append(in_words)
+        elif found.least < (1 - TOLERANCE) * wanted:
+            verdict.late.append(in_words)
+        return {f"least_by_{what}": found.least, f"most_by_{what}": found.most}
 
     # -- schedules -------------------------------------------------------------------------------
 
@@ -211,11 +246,6 @@ def _instant_of(id: str) -> int:
     """The moment for which a schedule made this job."""
     moment = datetime.fromisoformat(id.partition("@")[2]).astimezone(UTC)
     return round(moment.timestamp() * 1000)
-
-
-def starts_of(jobs: Iterable[StoredJob], name: str) -> Iterator[int]:
-    """When jobs of a job type were started, by the storage's clock."""
-    return (job.started_ms for job in jobs if job.name == name and job.started_ms)
 
 
 def left_under_limits(limits: Iterable[LimitInfo]) -> Iterator[str]:

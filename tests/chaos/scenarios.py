@@ -88,6 +88,24 @@ _SERVER_AWAY: Final[dict[str, Any]] = {
     "cuts": True,
 }
 
+_LIMITED: Final[dict[str, Any]] = {
+    "title": "1,000 keys, one at a time of each",
+    "jobs": 100_000,
+    "load": "keys",
+    "lease": 30.0,  # nobody's is to run out
+    "plan": faults.nothing,
+    "judge": judges.undisturbed,
+    "backlog": 5_000,
+}
+_RATED: Final[dict[str, Any]] = {
+    "jobs": 6_000,
+    "lease": 30.0,
+    "plan": faults.nothing,
+    "judge": judges.undisturbed,
+    "concurrency": 10,
+    "sleep_ms": (50, 150),
+}
+
 SCENARIOS: Final = {
     scenario.name: scenario
     for scenario in (
@@ -262,6 +280,24 @@ SCENARIOS: Final = {
             producers=(("produce", 1), ("produce", 20)),
             plan=at(0.2, faults.fill_disk),
             judge=judges.refused_without_room,
+        ),
+        Scenario(name="LIMITS", **_LIMITED),
+        Scenario(name="RATE", title="200 a second, token bucket", load="bucket", **_RATED),
+        Scenario(name="WINDOW", title="200 in any second", load="window", **_RATED),
+        Scenario(name="SQLITE-LIMITS", where=Where.FILE, **_LIMITED),
+        Scenario(
+            name="SQLITE-RATE",
+            title="200 a second, token bucket, SQLite",
+            load="bucket",
+            where=Where.FILE,
+            **_RATED,
+        ),
+        Scenario(
+            name="SQLITE-WINDOW",
+            title="200 in any second, SQLite",
+            load="window",
+            where=Where.FILE,
+            **_RATED,
         ),
         Scenario(
             name="ALL",

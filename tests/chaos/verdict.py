@@ -16,6 +16,7 @@ from math import inf
 from typing import Final
 
 from tests.chaos.ledger import Entry, Ledger
+from tests.chaos.loads import REPLACED
 
 _UNHEARD: Final = 0.5
 """Seconds that may pass between what a server did and what a busy process wrote down."""
@@ -48,9 +49,9 @@ class Verdict:
     lost: list[str] = field(default_factory=list)
     excused: int = 0
     """Accepted and gone, but so shortly before a server's end that it was not promised."""
-    expired: int = 0
+    expired: set[str] = field(default_factory=set)
     """Not started in time, as they said, and not run."""
-    replaced: int = 0
+    replaced: set[str] = field(default_factory=set)
     """Cancelled for the next job of their schedule."""
     justified: int = 0
     unjustified: list[str] = field(default_factory=list)
@@ -126,18 +127,17 @@ class Books:
                 runs[entry.about].append(run)
                 continue
             found = self._run_of(entry, runs[entry.about])
-            if entry.kind == "dropped":
+            if found is None:
                 # What was asked to stop before its handler began has no run.
-                if found is not None:
-                    found.fate, found.fate_at = "settled", entry.at
-            elif found is None:
-                self.strays.append(f"{entry.kind} without a run: {entry.about}")
+                if not entry.about.startswith(REPLACED):
+                    self.strays.append(f"{entry.kind} without a run: {entry.about}")
             elif entry.kind == "end":
                 found.end = entry.at
             elif entry.kind == "cut":
                 found.cut = entry.at
             else:
-                found.fate, found.fate_at = entry.kind, entry.at
+                found.fate = "settled" if entry.kind == "dropped" else entry.kind
+                found.fate_at = entry.at
         for of_one in runs.values():
             # Not by their start: a frozen worker may start late what it had claimed before others.
             of_one.sort(key=lambda run: run.attempt)
@@ -203,11 +203,11 @@ class Books:
             if id not in self.ledger.ended:
                 verdict.unexpected.append(f"{id} is completed and was not run")
         elif state == "expired":
-            verdict.expired += 1
+            verdict.expired.add(id)
             if any(not self.forgotten(run.start, run.start) for run in self.runs.get(id, ())):
                 verdict.unexpected.append(f"{id} has expired and was run")
         elif state == "replaced":
-            verdict.replaced += 1
+            verdict.replaced.add(id)
         elif state in ("failed", "cancelled"):
             verdict.unexpected.append(f"{id} ended {state}")
         elif accepted_at is not None:
