@@ -115,6 +115,29 @@ async def test_in_no_window_are_there_more(storage: Storage, clock: ManualClock)
         assert sum(begin <= at < begin + SECOND for at in starts) <= 5
 
 
+@every_kind
+@pytest.mark.parametrize("scope", [TYPE, KEY])
+async def test_a_claim_that_lets_others_go_takes_each_job_once(
+    storage: Storage, clock: ManualClock, scope: LimitKind, kind: RateKind
+) -> None:
+    burst = 1 if kind is RateKind.SLIDING else 2
+    await set_limit(storage, scope, rate=Rate(2, 2 * SECOND, kind, burst))
+    await fill(storage, 6)
+    assert await start(storage) == ["0", "1"]
+    assert await start(storage) == []
+    await clock.advance(3 * SECOND)
+    taken = await start(storage, 1)  # the next one may start too, and is in its line
+    await clock.advance(3 * SECOND)
+    claims = await claim(storage)
+    assert (await limit_info(storage, scope)).running == len(claims) == 2
+    assert await settle(storage, completed(), *claims) == [True, True]
+    for _ in range(3):
+        await clock.advance(3 * SECOND)
+        taken += await start(storage)
+    assert sorted([*taken, *ids(claims)]) == ["2", "3", "4", "5"]
+    assert (await limit_info(storage, scope)).running == 0
+
+
 async def test_two_workers_share_one_rate(make_storage: MakeStorage, clock: ManualClock) -> None:
     one, other = await make_storage(), await make_storage()
     await set_limit(one, TYPE, rate=Rate(4, SECOND))

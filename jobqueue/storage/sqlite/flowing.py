@@ -108,7 +108,13 @@ class _Taking:
         self._to_hold_back -= len(held)
         moved = self._lanes.let_go(self._lines, self._moves)
         self._moves -= moved
-        return moved > 0 and len(started) < wanted and self._spec_bytes <= MAX_CLAIM_BYTES
+        again = moved > 0 and len(started) < wanted and self._spec_bytes <= MAX_CLAIM_BYTES
+        if again:
+            # Else the next look would find them in their lines, and take them once more.
+            self._tx.sql.executemany(
+                "UPDATE jobs SET state = 'running' WHERE key = ?", [(job.key,) for job in started]
+            )
+        return again
 
     def _read(
         self, turns: Turns, wanted: int
