@@ -15,13 +15,28 @@ import pytest
 
 from jobqueue import Job, Queue
 from jobqueue.errors import StorageUnavailable
-from jobqueue.storage.base import CONTROL, Claim, ClaimRequest
+from jobqueue.flow import Limit, LimitKind, Rate, StoredSchedule
+from jobqueue.states import RescheduleResult
+from jobqueue.storage.base import CONTROL, Claim, ClaimRequest, NewJob
 from jobqueue.storage.redis import RedisStorage
 from jobqueue.storage.redis.keys import QueueKeys
 from jobqueue.storage.redis.scripts import load, scripts_folder
 from tests.chaos.proxy import Call, Delayed, Fate, FirstCalls, Proxy, drop_replies, forward
 from tests.support.backends import RedisBackend
 from tests.support.clock import START_MS, ManualClock
+from tests.support.flows import (
+    alone,
+    change,
+    expiring,
+    grouped,
+    high,
+    keyed,
+    low,
+    replacing,
+    scope_of,
+    set_limit,
+    unique,
+)
 from tests.support.jobs import (
     HOUR,
     LEASE,
@@ -160,6 +175,88 @@ async def nothing_to_claim(stage: Stage) -> None:
     assert await claim(stage.storage) == []  # from now on, a claim knows how long it may wait
 
 
+# -- preparations with time and flow ---------------------------------------------------------------
+
+
+def _known(jobs: list[NewJob]) -> list[NewJob]:
+    """The same jobs, in every run under the same requests."""
+    return [job._replace(request=job.id) for job in jobs]
+
+
+def _all_sorts() -> list[NewJob]:
+    return _known(
+        [
+            *(new_job("a"), *high("b"), *low("c"), *grouped("g", "d", "e"), *grouped("h", "f")),
+            *(*keyed("x", "k1", "k2", "k3"), *alone("alone", "l1", "l2")),
+            *(unique("u"), replacing("r", key="r", delay_ms=SECOND)),
+            *(expiring("x1", SECOND), expiring("x2", HOUR, delay_ms=2 * SECOND)),
+        ]
+    )
+
+
+async def some_limits(stage: Stage) -> None:
+    await set_limit(stage.direct, LimitKind.KEY, concurrency=1)
+    await set_limit(stage.direct, LimitKind.TYPE, rate=Rate(8, 10 * SECOND))
+    await set_limit(stage.direct, LimitKind.QUEUE, concurrency=20)
+
+
+async def limited(stage: Stage) -> None:
+    """Jobs of all sorts, of which some are held back."""
+    await some_limits(stage)
+    await enqueue(stage.direct, *_all_sorts())
+
+
+async def limited_and_running(stage: Stage) -> None:
+    await limited(stage)
+    stage.claims = await claim(stage.direct, 6, token="prepared")
+    assert len(stage.claims) == 6
+
+
+async def limited_and_held(stage: Stage) -> None:
+    """More was looked at than may start: some of each sort is held back."""
+    await limited(stage)
+    stage.claims = await claim(stage.direct, token="prepared")
+    assert len(stage.claims) == 8
+
+
+async def limited_and_lost(stage: Stage) -> None:
+    await limited_and_held(stage)
+    await cancel(stage.direct, stage.claims[0].id, request="prepared")
+    await stage.clock.advance(2 * LEASE)
+
+
+async def limited_and_late(stage: Stage) -> None:
+    """Some are due, some have expired, and the rate lets others start."""
+    await limited_and_held(stage)
+    await settle(stage.direct, completed(), *stage.claims[:4])
+    await stage.clock.advance(11 * SECOND)
+
+
+async def paused(stage: Stage) -> None:
+    await some_jobs(stage)
+    await change(stage.direct, paused=1, low_every=3)
+
+
+async def full(stage: Stage) -> None:
+    await limited(stage)
+    await change(stage.direct, max_waiting=15)
+
+
+async def nothing_to_claim_under_limits(stage: Stage) -> None:
+    await some_limits(stage)
+    await nothing_to_claim(stage)
+    assert await claim(stage.storage, block_ms=1) == []  # takes the ticket that a new limit leaves
+
+
+def _schedule(version: int, token: str, next_ms: int = 0) -> StoredSchedule:
+    return StoredSchedule("s", b"record", version, token, START_MS + next_ms)
+
+
+async def a_schedule(stage: Stage) -> None:
+    await limited(stage)
+    assert await stage.direct.put_schedule(QUEUE, _schedule(1, "first", SECOND))
+
+
 # -- calls -----------------------------------------------------------------------------------------
 
 
@@ -278,6 +375,87 @@ async def check_access(stage: Stage) -> None:
     await stage.storage._check_access(QUEUE)
 
 
+# -- calls with time and flow ----------------------------------------------------------------------
+
+
+async def enqueue_all_sorts(stage: Stage) -> Any:
+    """New ones, one that is kept away, and one that takes the place of another."""
+    more = [unique("u2", reply_to="me"), replacing("r2", key="r", spec=LARGE, delay_ms=2 * SECOND)]
+    more += [*keyed("x", "k4"), *high("b2"), new_job("a2")]
+    return await enqueue(stage.storage, *_all_sorts(), *_known(more))
+
+
+async def claim_all_sorts(stage: Stage) -> Any:
+    return await _claim(stage, ClaimRequest(worker=WORKER, count=20, token="t", lease_ms=LEASE))
+
+
+async def cancel_all_sorts(stage: Stage) -> Any:
+    return await cancel(stage.storage, *(job.id for job in _all_sorts()), request="t")
+
+
+async def pause(stage: Stage) -> Any:
+    return await change(stage.storage, paused=1, max_waiting=5)
+
+
+async def resume(stage: Stage) -> Any:
+    return await change(stage.storage, paused=0, draining=0, low_every=0)
+
+
+def limit(kind: LimitKind, to: Limit | None) -> Part:
+    async def set_limit_of(stage: Stage) -> Any:
+        return await stage.storage.set_limit(QUEUE, scope_of(kind), to)
+
+    return set_limit_of
+
+
+async def list_limits(stage: Stage) -> Any:
+    return await stage.storage.limits(QUEUE)
+
+
+async def clear(stage: Stage) -> Any:
+    return await stage.storage.clear(QUEUE, 100, HOUR, b"cleared")
+
+
+async def obliterate(stage: Stage) -> Any:
+    """As a queue does: until none is left."""
+    while await stage.storage.obliterate(QUEUE, 4):
+        pass
+
+
+def reschedule(due_ms: int) -> Part:
+    async def reschedule_some(stage: Stage) -> Any:
+        ids = ["a", "b", "c", "r", "x2", "nobody"]
+        return await stage.storage.reschedule(QUEUE, ids, due_ms)
+
+    return reschedule_some
+
+
+async def put_new_schedule(stage: Stage) -> Any:
+    return await stage.storage.put_schedule(QUEUE, _schedule(1, "t", SECOND), _known([*low("i1")]))
+
+
+async def put_changed_schedule(stage: Stage) -> Any:
+    jobs = _known([*alone("schedule", "i1", "i2"), new_job("i3"), new_job("a")])
+    return await stage.storage.put_schedule(QUEUE, _schedule(2, "t", 2 * SECOND), jobs)
+
+
+async def put_late_schedule(stage: Stage) -> Any:
+    """Somebody else was faster."""
+    return await stage.storage.put_schedule(QUEUE, _schedule(1, "t"), _known([new_job("i1")]))
+
+
+async def delete_schedule(stage: Stage) -> Any:
+    return await stage.storage.delete_schedule(QUEUE, "s")
+
+
+async def list_schedules(stage: Stage) -> Any:
+    return await stage.storage.schedules(QUEUE)
+
+
+async def list_delayed(stage: Stage) -> Any:
+    return await stage.storage.delayed(QUEUE, 10)
+
+
 def _commands(storage: RedisStorage) -> Any:
     return storage._use(QUEUE)[0]
 
@@ -285,6 +463,8 @@ def _commands(storage: RedisStorage) -> Any:
 def _key(name: str, worker: str = "") -> bytes:
     return QueueKeys(QUEUE).named(name, worker)
 
+
+_ALREADY_QUEUED: Final = [RescheduleResult.QUEUED] * 3 + [RescheduleResult.NOT_FOUND] * 3
 
 CASES: Final = (
     Case("enqueue", enqueue_some),
@@ -323,6 +503,54 @@ CASES: Final = (
     Case("listen", listen),
     Case("listen", stop_listening, listening),
     Case("access", check_access),
+    Case("enqueue", enqueue_all_sorts),
+    Case("enqueue", enqueue_all_sorts, some_jobs),
+    Case("enqueue", enqueue_all_sorts, limited),
+    Case("enqueue", enqueue_all_sorts, limited_and_held),
+    Case("enqueue", enqueue_all_sorts, full),
+    Case("claim", claim_all_sorts, limited),
+    Case("claim", claim_all_sorts, limited_and_running),
+    Case("claim", claim_all_sorts, limited_and_late),
+    Case("claim", claim_all_sorts, paused),
+    Case("claim", claim_when_it_comes, nothing_to_claim_under_limits),
+    Case("claim", claim_when_it_comes, nothing_to_claim_under_limits, drop="BLMOVE"),
+    Case("finish", finish_all(completed()), limited_and_held),
+    Case("finish", finish_all(cancelled()), limited_and_held),
+    Case("finish", finish_all(retrying()), limited_and_held),
+    Case("finish", finish_all(snoozed()), limited_and_held),
+    Case("finish", finish_all(released()), limited_and_held),
+    Case("recover", recover_lost, limited_and_lost),
+    Case("heartbeat", beat, limited_and_lost),
+    Case("promote", promote_due, limited_and_late),
+    Case("cancel", cancel_all_sorts, limited),
+    Case("cancel", cancel_all_sorts, limited_and_held),
+    Case("control", pause),
+    Case("control", pause, some_jobs),
+    Case("control", resume, paused),
+    Case("control", resume, full),
+    Case("set_limit", limit(LimitKind.KEY, Limit(2)), some_claims),
+    Case("set_limit", limit(LimitKind.TYPE, Limit(9, Rate(1, SECOND))), some_claims),
+    Case("set_limit", limit(LimitKind.KEY, Limit(2)), limited_and_held),
+    Case("set_limit", limit(LimitKind.QUEUE, Limit(1)), limited_and_held),
+    Case("set_limit", limit(LimitKind.KEY, None), limited_and_held),
+    Case("set_limit", limit(LimitKind.TYPE, None), limited_and_held),
+    Case("limits", list_limits, limited_and_held),
+    # Each clear says what it ended itself.
+    Case("clear", clear, some_delayed, again=0),
+    Case("clear", clear, limited_and_held, again=0),
+    Case("obliterate", obliterate, some_ended),
+    Case("obliterate", obliterate, limited_and_held),
+    Case("obliterate", obliterate, a_schedule),
+    # A repeat finds what the first call made of them.
+    Case("reschedule", reschedule(0), some_delayed, again=_ALREADY_QUEUED),
+    Case("reschedule", reschedule(START_MS + HOUR), limited_and_held),
+    Case("put_schedule", put_new_schedule),
+    Case("put_schedule", put_changed_schedule, a_schedule),
+    Case("put_schedule", put_late_schedule, a_schedule),
+    # A repeat finds none.
+    Case("delete_schedule", delete_schedule, a_schedule, again=False),
+    Case("schedules", list_schedules, a_schedule),
+    Case("delayed", list_delayed, limited),
 )
 
 
