@@ -25,6 +25,7 @@ from jobqueue.errors import JobNotFound
 from jobqueue.ids import check_name
 from jobqueue.job import JobInfo
 from jobqueue.states import RescheduleResult
+from jobqueue.values import to_ms
 
 scheduled = group("Jobs that wait for their time, or for their retry.")
 
@@ -89,6 +90,8 @@ def reschedule(
         when = read_moment(at, "--at")
         if (when is None) == (after is None):
             raise CommandError("give --in or --at, not both" if at else "give --in or --at")
+        with usage_errors():
+            to_ms(after or 0, "--in", zero=True)
         place = Place(queue=queue, url=url, as_json=as_json)
         asyncio.run(_reschedule(place, id, when or after or 0))
 

@@ -395,7 +395,7 @@ def test_the_receipt_says_what_became_of_a_second_job(
         (["reschedule", "j", "--in", "5", "--at", "2034-05-06T07:08:09Z"], 2, "not both"),
         (["reschedule", "j", "--at", "2034-05-06 07:08"], 2, "needs an offset from UTC"),
         (["reschedule", "j", "--at", "tomorrow"], 2, "must be a date and time such as"),
-        (["reschedule", "j", "--in", "-1"], 2, "at must be at least 0"),
+        (["reschedule", "j", "--in", "-1"], 2, "--in must be at least 0"),
         (["reschedule", "nobody", "--in", "1"], 4, "'nobody' is not known"),
         (["schedules", "set", "s", "task"], 2, "give --cron or --every"),
         (["schedules", "set", "s", "task", "--cron", "* * * *"], 2, "it has 4 fields"),
