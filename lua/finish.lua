@@ -133,18 +133,16 @@ if #settled > 0 then
   for state, key in pairs(finished) do
     finished_index(key, ended[state], longest[state])
   end
-  for i = #released, 1, -1 do
-    if lines then
-      lines.push_head(released[i], flows[released[i]])
-    else
-      redis.call('LPUSH', ready, released[i])
-    end
-  end
   if lines then
     if #released > 0 then
+      lines.push_heads(released, flows)
       lines.ticket()
     end
     lanes.release(freed)
+  else
+    for i = #released, 1, -1 do
+      redis.call('LPUSH', ready, released[i])
+    end
   end
   delay(delayed, ready, due_entries)
   count(counts, changes)

@@ -35,7 +35,7 @@ for i = #ids, 1, -1 do
       lines.ticket()
     end
   elseif lines then
-    lines.push_head(ids[i], PLAIN)
+    lines.push_heads({ ids[i] }, { [ids[i]] = PLAIN })
   else
     redis.call('LPUSH', ready, ids[i])
   end

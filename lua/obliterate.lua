@@ -75,7 +75,7 @@ if forgotten > 0 then
 end
 for _, name in ipairs({
   'normal', 'high', 'low', 'turns:high', 'turns:normal', 'turns:low', 'limits', 'busy', 'held',
-  'wakes', 'expiring', 'schedules', 'schedules_due',
+  'woken:high', 'woken:normal', 'woken:low', 'wakes', 'expiring', 'schedules', 'schedules_due',
 }) do
   redis.call('DEL', prefix .. name)
 end

@@ -14,7 +14,7 @@ local function choose(at)
   -- What was handed over before the queue used any of this.
   for _, id in ipairs(redis.call('LRANGE', at.inbox, 0, -1)) do
     if id ~= '' then
-      lines.push_head(id, PLAIN)
+      lines.push_heads({ id }, { [id] = PLAIN })
     end
   end
   redis.call('DEL', at.inbox)
@@ -81,7 +81,7 @@ local function choose(at)
         break
       elseif flow[2] > 0 and not found[7] and found[5] + flow[2] <= now then
         ending.add(id, ending.read(id), at.expired, 0, true)
-      elseif lanes.start(id, found[3], flow) then
+      elseif lanes.start(id, found[3], found[7], flow) then
         size = size + #found[2]
         ids[#ids + 1], rows[#rows + 1], taken[id] = id, found, true
         if flow[2] > 0 then
@@ -98,7 +98,7 @@ local function choose(at)
   end
   lines.put_back()
   if too_large then
-    lines.push_head(id, too_large)
+    lines.push_heads({ id }, { [id] = too_large })
   end
   lanes.take_of_queue(#ids)
   lanes.save()

@@ -197,36 +197,6 @@ local function lanes_open(prefix, job, counts, now, lines)
     return room < 1 and next_at or nil
   end
 
-  -- Hold a job back until its lane has room.
-  local function hold(lane, id, flow)
-    local order = redis.call('HGET', job .. id, 'order')
-    if not order then
-      order = redis.call('HINCRBY', counts, 'order', 1)
-      redis.call('HSET', job .. id, 'order', order)
-    end
-    redis.call('ZADD', prefix .. 'held:' .. lane, flow[1] * BY_LEVEL + order, id)
-    redis.call('HINCRBY', held, lane, 1)
-    local state = state_of(lane)
-    if state.left and state.left <= state.started and not redis.call('ZSCORE', wakes, lane) then
-      look_again(lane, state.next_at)
-    end
-  end
-
-  -- Whether a job may start: it is charged to its limits then, or held back by one of them.
-  function lanes.start(id, name, flow)
-    local mine = lanes.of(name, flow)
-    for i, lane in ipairs(mine) do
-      if not take(lane) then
-        for other = 1, i - 1 do
-          give_back(mine[other])
-        end
-        hold(lane, id, flow)
-        return false
-      end
-    end
-    return true
-  end
-
   local function count_held(lane, change)
     if redis.call('HINCRBY', held, lane, change) <= 0 then
       redis.call('HDEL', held, lane)
@@ -258,7 +228,7 @@ local function lanes_open(prefix, job, counts, now, lines)
     end
   end
 
-  -- Let as many go back to the head of their lines, in order, as these lanes have room for.
+  -- Let as many go as these lanes have room for: they are the next of their levels.
   local function wake(some)
     local woken = {}
     for _, lane in ipairs(some) do
@@ -268,17 +238,51 @@ local function lanes_open(prefix, job, counts, now, lines)
         look_again(lane, now)
       end
     end
-    table.sort(woken, function(one, other) return one.place > other.place end)
     for _, each in ipairs(woken) do
       local key = job .. each.id
       local found = redis.call('HMGET', key, 'state', 'flow', 'flow1')
       if found[1] == 'queued' then
-        lines.push_head(each.id, flow_of(key, found[2], found[3]))
+        lines.wake(each.id, flow_of(key, found[2], found[3]), each.place)
       end
     end
     if #woken > 0 then
       lines.ticket()
     end
+  end
+
+  -- Hold a job back until its lane has room. It keeps its turn until it starts, and has another one
+  -- when it comes again: the fence of its last claim, or nothing, says which.
+  local function hold(lane, id, fence, flow)
+    local turn = redis.call('HGET', job .. id, 'turn')
+    local order, held_after = string.match(turn or '', '^(%d+) (%d*)$')
+    if held_after ~= (fence or '') then
+      order = redis.call('HINCRBY', counts, 'order', 1)
+      redis.call('HSET', job .. id, 'turn', order .. ' ' .. (fence or ''))
+    end
+    redis.call('ZADD', prefix .. 'held:' .. lane, flow[1] * BY_LEVEL + order, id)
+    redis.call('HINCRBY', held, lane, 1)
+    local state = state_of(lane)
+    if state.left and state.left <= state.started and not redis.call('ZSCORE', wakes, lane) then
+      look_again(lane, state.next_at)
+    end
+  end
+
+  -- Whether a job may start: it is charged to its limits then, or held back by one of them.
+  function lanes.start(id, name, fence, flow)
+    local mine = lanes.of(name, flow)
+    for i, lane in ipairs(mine) do
+      if not take(lane) then
+        hold(lane, id, fence, flow)
+        for other = 1, i - 1 do
+          give_back(mine[other])
+        end
+        if i > 1 and redis.call('EXISTS', held) == 1 then
+          wake({ unpack(mine, 1, i - 1) })
+        end
+        return false
+      end
+    end
+    return true
   end
 
   -- Wake the lanes whose time has come.

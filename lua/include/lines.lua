@@ -56,7 +56,7 @@ end
 
 -- lines_open(prefix, ready, counts): the lines of a queue that uses time and flow.
 local function lines_open(prefix, ready, counts)
-  local lines, turning, taken = {}, {}, {}
+  local lines, turning, taken, has_woken = {}, {}, {}, {}
 
   local function line_of(level, group)
     if group ~= '' then
@@ -67,6 +67,11 @@ local function lines_open(prefix, ready, counts)
 
   local function turns_of(level)
     return prefix .. 'turns:' .. LEVELS[level]
+  end
+
+  -- Those that a limit held back and lets go are before all others of their level.
+  local function woken_of(level)
+    return prefix .. 'woken:' .. LEVELS[level]
   end
 
   -- The line of normal jobs without a group is a list, as it was before: its pointers may be stale.
@@ -116,21 +121,43 @@ local function lines_open(prefix, ready, counts)
     redis.call('RPUSH', line, unpack(ids))
   end
 
-  function lines.push_head(id, flow)
-    local level, group = flow[1], flow[3]
-    local line = line_of(level, group)
-    join(level, group, line)
-    if is_list(level, group) then
-      redis.call('LPUSH', line, id)
-    else
-      redis.call('ZADD', line, redis.call('HINCRBY', counts, 'heading', -1), id)
+  -- Several, in order, to the heads of their lines. flows: what each says, by its id.
+  function lines.push_heads(ids, flows)
+    local before = redis.call('HINCRBY', counts, 'heading', -#ids)
+    local plain = {}
+    for _, id in ipairs(ids) do
+      if is_list(flows[id][1], flows[id][3]) then
+        plain[#plain + 1] = id
+      end
     end
+    for i, id in ipairs(ids) do
+      local level, group = flows[id][1], flows[id][3]
+      local line = line_of(level, group)
+      if not is_list(level, group) then
+        join(level, group, line)
+        redis.call('ZADD', line, before + i, id)
+      elseif plain then
+        join(level, group, line)
+        for last = #plain, 1, -1 do
+          redis.call('LPUSH', line, plain[last])
+        end
+        plain = nil
+      end
+    end
+  end
+
+  -- Let one start before the others of its level; of several, by their place.
+  function lines.wake(id, flow, place)
+    redis.call('ZADD', woken_of(flow[1]), place, id)
+    has_woken[flow[1]] = true
   end
 
   -- Take a job out of its line; whether that could be done. From a list it cannot.
   function lines.remove(id, flow)
     local level, group = flow[1], flow[3]
-    if is_list(level, group) then
+    if redis.call('ZREM', woken_of(level), id) == 1 then
+      return true
+    elseif is_list(level, group) then
       return false
     end
     local line = line_of(level, group)
@@ -148,7 +175,7 @@ local function lines_open(prefix, ready, counts)
     end
     local left = taken[level]
     return left and left.ids[left.at] ~= nil
-      or redis.call('EXISTS', line_of(level, ''), turns_of(level)) > 0
+      or redis.call('EXISTS', line_of(level, ''), turns_of(level), woken_of(level)) > 0
   end
 
   local function pop(level, group, number)
@@ -185,6 +212,13 @@ local function lines_open(prefix, ready, counts)
 
   -- The next pointer of a level, or nil. Some may be taken in advance: lines.put_back.
   function lines.next(level, wanted, is_valid)
+    if has_woken[level] ~= false then
+      local id = redis.call('ZPOPMIN', woken_of(level))[1]
+      has_woken[level] = id ~= nil
+      if id then
+        return id
+      end
+    end
     if turning[level] == nil then
       turning[level] = redis.call('EXISTS', turns_of(level)) == 1
     end

@@ -32,6 +32,7 @@ local function waiting(at, limit)
     if level ~= 'normal' then
       pop_set(prefix .. level)
     end
+    pop_set(prefix .. 'woken:' .. level)
     local turns = prefix .. 'turns:' .. level
     for _, group in ipairs(redis.call('LRANGE', turns, 0, -1)) do
       if group ~= '' and #ids < limit then

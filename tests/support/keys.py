@@ -18,11 +18,11 @@ from jobqueue.states import TERMINAL, JobState
 QUEUE_KEY: Final = re.compile(rb"\A(jq:\{[^{}]*\}:)(.*)\Z", re.DOTALL)
 FIXED: Final = re.compile(
     rb"\A(ready|delayed|leases|workers|claimed|counts|stale|listeners|finished:[a-z]+"
-    rb"|normal|high|low|group:.*|turns:[a-z]+|limits|busy|held|held:.*|wakes|expiring|unique:.*"
+    rb"|normal|high|low|group:.*|turns:[a-z]+|limits|busy|held|held:.*|woken:[a-z]+|wakes|expiring|unique:.*"
     rb"|schedules|schedules_due)\Z",
     re.DOTALL,
 )
-LINE: Final = re.compile(rb"\A(high|low|group:.*|held:.*)\Z", re.DOTALL)
+LINE: Final = re.compile(rb"\A(high|low|group:.*|held:.*|woken:[a-z]+)\Z", re.DOTALL)
 
 
 @dataclass
@@ -144,7 +144,7 @@ def _miscounted(
         - {
             id
             for name in queue.keys
-            if name.startswith(b"held:")
+            if name.startswith((b"held:", b"woken:"))
             for id in _members(admin, queue, name)
         }
     ):
