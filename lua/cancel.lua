@@ -20,7 +20,7 @@
 --   for each id: 'cancelled', 'not_found', 'running' or 'finished'
 -- EVENTS
 --   cancelled
--- include: clock counts attempt events replies finished pieces lines scopes lanes ending
+-- include: clock counts attempt events replies finished pieces lines scopes rates lanes ending
 -- flags: allow-oom
 local job, ready, delayed, counts, stale = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local events_channel, control, prefix = KEYS[6], KEYS[7], KEYS[8]

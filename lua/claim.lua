@@ -28,8 +28,8 @@
 --   each job: id, name, spec, fence, attempt, enqueued_ms, ttl_ms
 -- EVENTS
 --   started, cancelled
--- include: clock counts fences attempt events replies finished pieces lines scopes lanes delayed
--- include: ending upkeep choosing
+-- include: clock counts fences attempt events replies finished pieces lines scopes rates lanes
+-- include: delayed ending upkeep choosing
 -- flags: allow-oom
 local job, ready, inbox, delayed, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local workers, claimed, stale, counts = KEYS[6], KEYS[7], KEYS[8], KEYS[9]

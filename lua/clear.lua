@@ -18,7 +18,8 @@
 --   how many ended
 -- EVENTS
 --   cancelled
--- include: clock counts attempt events replies finished pieces lines scopes lanes ending waiting
+-- include: clock counts attempt events replies finished pieces lines scopes rates lanes ending
+-- include: waiting
 -- flags: allow-oom
 local job, ready, delayed, counts, stale = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local events_channel, prefix = KEYS[6], KEYS[7]

@@ -22,7 +22,7 @@
 --   for each job: 1 if the outcome counts, 0 if the lease was lost
 -- EVENTS
 --   the event of each outcome
--- include: clock counts attempt events replies finished pieces lines scopes lanes delayed
+-- include: clock counts attempt events replies finished pieces lines scopes rates lanes delayed
 -- flags: allow-oom
 local job, ready, delayed, leases, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local finished = { completed = KEYS[6], failed = KEYS[7], cancelled = KEYS[8] }

@@ -16,7 +16,7 @@
 --   2  jobs at most
 -- RETURNS
 --   how many were forgotten
--- include: clock pieces lines scopes lanes waiting
+-- include: clock pieces lines scopes rates lanes waiting
 -- flags: allow-oom
 local job, ready, delayed, leases, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local stale, prefix = KEYS[6], KEYS[10]

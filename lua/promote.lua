@@ -17,8 +17,8 @@
 --   ms until something is to be done again, -1 when nothing is
 -- EVENTS
 --   cancelled
--- include: clock counts attempt events replies finished pieces lines scopes lanes delayed ending
--- include: upkeep
+-- include: clock counts attempt events replies finished pieces lines scopes rates lanes delayed
+-- include: ending upkeep
 -- flags: allow-oom
 local job, delayed, ready, counts, stale = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local events_channel, prefix = KEYS[6], KEYS[7]

@@ -17,7 +17,7 @@
 --   8  1 if an operator said so
 -- RETURNS
 --   nil
--- include: clock pieces lines scopes lanes
+-- include: clock pieces lines scopes rates lanes
 -- flags: allow-oom
 local job, ready, leases, counts, prefix = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local now, scope = now_ms(ARGV[1]), ARGV[2]

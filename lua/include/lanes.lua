@@ -7,7 +7,6 @@
 local ALONE = { 1, 0 }
 local BY_LEVEL = 2 ^ 50
 local MOVED_AT_MOST = 500
-local RATE_LONGER_MS = 10000
 
 -- lanes_open(prefix, job, counts, now, lines): the lanes of a queue that uses time and flow.
 local function lanes_open(prefix, job, counts, now, lines)
@@ -56,64 +55,13 @@ local function lanes_open(prefix, job, counts, now, lines)
     return prefix .. 'rate:' .. limit[7] .. ':' .. lane
   end
 
-  local function granularity(limit)
-    return math.max(1, math.floor(limit[3] / 1000))
-  end
-
-  -- How many may start now by the rate, and when the next one may if none.
-  local function rate_room(lane, limit)
-    local key = rate_key(lane, limit)
-    if limit[4] == 'bucket' then
-      local interval = limit[3] / limit[2]
-      local ahead = (limit[5] - 1) * interval
-      local arrival = tonumber(redis.call('GET', key) or 0)
-      local free = math.floor((now + ahead - math.max(arrival, now)) / interval + 1e-9) + 1
-      return math.max(0, free), math.ceil(arrival - ahead)
-    end
-    -- A list: until when a moment's starts count, and how many; the last element is their sum.
-    local sum = tonumber(redis.call('LINDEX', key, -1) or 0)
-    local first = redis.call('LRANGE', key, 0, 1)
-    while sum > 0 and tonumber(first[1]) <= now do
-      sum = sum - tonumber(first[2])
-      redis.call('LPOP', key, 2)
-      redis.call('LSET', key, -1, sum)
-      first = redis.call('LRANGE', key, 0, 1)
-    end
-    return math.max(0, limit[2] - sum), sum > 0 and tonumber(first[1]) or now
-  end
-
-  local function charge_rate(lane, limit, number)
-    local key = rate_key(lane, limit)
-    if limit[4] == 'bucket' then
-      local interval = limit[3] / limit[2]
-      local arrival = math.max(tonumber(redis.call('GET', key) or 0), now) + number * interval
-      local lives = text(math.ceil(arrival - now) + RATE_LONGER_MS)
-      redis.call('SET', key, string.format('%.17g', arrival), 'PX', lives)
-      return
-    end
-    local step = granularity(limit)
-    local counts_until = (math.floor(now / step) + 1) * step + limit[3]
-    local last = redis.call('LRANGE', key, -3, -1)
-    if #last < 3 then
-      redis.call('DEL', key)
-      redis.call('RPUSH', key, text(counts_until), number, number)
-    elseif tonumber(last[1]) == counts_until then
-      redis.call('LSET', key, -2, last[2] + number)
-      redis.call('LSET', key, -1, last[3] + number)
-    else
-      redis.call('LSET', key, -1, text(counts_until))
-      redis.call('RPUSH', key, number, last[3] + number)
-    end
-    redis.call('PEXPIRE', key, text(counts_until - now + RATE_LONGER_MS))
-  end
-
   -- What this call knows of a lane: its limit, how many its rate lets start, and what has started.
   local function state_of(lane)
     local state = states[lane]
     if not state then
       state = { limit = limit_of(lane), started = 0 }
       if state.limit and state.limit[2] > 0 then
-        state.left, state.next_at = rate_room(lane, state.limit)
+        state.left, state.next_at = rate_room(rate_key(lane, state.limit), state.limit, now)
       end
       states[lane] = state
     end
@@ -173,7 +121,7 @@ local function lanes_open(prefix, job, counts, now, lines)
   function lanes.save()
     for lane, state in pairs(states) do
       if state.left and state.started > 0 then
-        charge_rate(lane, state.limit, state.started)
+        rate_charge(rate_key(lane, state.limit), state.limit, now, state.started)
       end
     end
     states = {}
