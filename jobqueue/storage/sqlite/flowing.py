@@ -11,7 +11,7 @@ from jobqueue.storage.sqlite.connection import Transaction
 from jobqueue.storage.sqlite.limiting import Lane, Lanes
 from jobqueue.storage.sqlite.lines import HIGH, LOW, NORMAL, Candidate, Lines, Turns
 from jobqueue.storage.sqlite.outbox import Outbox
-from jobqueue.storage.sqlite.rows import COLUMNS, JobRow, QueueRow
+from jobqueue.storage.sqlite.rows import COLUMNS, JobRow, QueueRow, write_each
 from jobqueue.storage.sqlite.settling import Ended, end_waiting
 
 _MOST_ROUNDS: Final = 10
@@ -99,7 +99,8 @@ class _Taking:
         started, held = self._read(turns, wanted)
         turns.save()
         self._taken += [job.key for job in started]
-        self._tx.sql.executemany(
+        write_each(
+            self._tx,
             "UPDATE jobs SET start_by_ms = 0 WHERE key = ?",
             [(job.key,) for job in started if job.start_by_ms],
         )

@@ -28,6 +28,7 @@ from jobqueue.storage.sqlite.rows import (
     make_queue,
     select_in,
     unpack_flow,
+    write_each,
 )
 
 _ALONE: Final = "alone"
@@ -243,7 +244,8 @@ class Lanes:
         self._touch(
             job.held_by for job, lane in jobs if job.held_by is not None and job.held_by != lane.key
         )
-        self._tx.sql.executemany(
+        write_each(
+            self._tx,
             "INSERT INTO held (job, lane, back, level, turn) VALUES (?, ?, 0, ?, ?) "
             "ON CONFLICT (job) DO UPDATE SET lane = excluded.lane, back = 0",
             [
@@ -256,15 +258,17 @@ class Lanes:
                 for job, lane in jobs
             ],
         )
-        self._tx.sql.executemany(
-            "UPDATE jobs SET line = ? WHERE key = ?", [(-lane.key, job.key) for job, lane in jobs]
+        write_each(
+            self._tx,
+            "UPDATE jobs SET line = ? WHERE key = ?",
+            [(-lane.key, job.key) for job, lane in jobs],
         )
 
     def release(self, keys: Sequence[int]) -> None:
         """Jobs start or end that lanes may have held back: those have room for others."""
         statement = "SELECT lane FROM held WHERE job IN ({})"
         self._touch({row[0] for row in select_in(self._tx, statement, (), keys)})
-        self._tx.sql.executemany("DELETE FROM held WHERE job = ?", [(key,) for key in keys])
+        write_each(self._tx, "DELETE FROM held WHERE job = ?", [(key,) for key in keys])
 
     def wake(self) -> None:
         """See to lanes whose time has come."""
@@ -340,8 +344,8 @@ class Lanes:
                 last = behind[pair] = last + 1
             changes.append((line, head if last is None else last, job.key))
         lines.put(changes)
-        self._tx.sql.executemany(
-            "UPDATE held SET back = 1 WHERE job = ?", [(job.key,) for job in fitting]
+        write_each(
+            self._tx, "UPDATE held SET back = 1 WHERE job = ?", [(job.key,) for job in fitting]
         )
 
     def _last_let_go(self, job: _Fitting, line: int) -> int | None:
@@ -372,10 +376,13 @@ class Lanes:
                 gone.append((self._queue.key, *lane.name))
                 lane.key = 0
         self._changed = {}
-        self._tx.sql.executemany(
-            "DELETE FROM lanes WHERE queue = ? AND kind = ? AND name = ? AND text = ?", gone
+        write_each(
+            self._tx,
+            "DELETE FROM lanes WHERE queue = ? AND kind = ? AND name = ? AND text = ?",
+            gone,
         )
-        self._tx.sql.executemany(
+        write_each(
+            self._tx,
             "INSERT OR REPLACE INTO lanes "
             "(queue, kind, name, text, key, running, starts, wake_ms, forget_ms) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -449,7 +456,8 @@ def _count_running(tx: Transaction, queue: QueueRow, scope: LimitScope) -> None:
             texts[""] += 1
         elif scope.kind is LimitKind.KEY and flow is not None and flow.limit == scope.name:
             texts[flow.key] += 1
-    tx.sql.executemany(
+    write_each(
+        tx,
         "INSERT INTO lanes (queue, kind, name, text, running) VALUES (?, ?, ?, ?, ?) "
         "ON CONFLICT (queue, kind, name, text) DO UPDATE SET running = excluded.running",
         [(queue.key, scope.kind.value, scope.name, text, n) for text, n in texts.items()],

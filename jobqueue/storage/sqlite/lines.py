@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from jobqueue.storage.sqlite.connection import Transaction
-from jobqueue.storage.sqlite.rows import QueueRow, level_and_group
+from jobqueue.storage.sqlite.rows import QueueRow, level_and_group, write_each
 
 NORMAL: Final = 0
 HIGH: Final = 1
@@ -57,7 +57,8 @@ class Lines:
 
     def put(self, changes: Iterable[tuple[int, int, int]]) -> None:
         """Put jobs in lines: line, place and key of each."""
-        self._tx.sql.executemany(
+        write_each(
+            self._tx,
             "UPDATE jobs SET state = 'queued', due_ms = 0, line = ?, place = ? WHERE key = ?",
             list(changes),
         )
@@ -220,11 +221,13 @@ class _Level:
         claim, or who joins them, finds them empty."""
         if self._turns is None:
             return
-        self._tx.sql.executemany(
+        write_each(
+            self._tx,
             "DELETE FROM lines WHERE queue = ? AND level = ? AND name = ?",
             [(self._queue.key, self._level, name) for name in self._emptied],
         )
-        self._tx.sql.executemany(
+        write_each(
+            self._tx,
             "UPDATE lines SET turn = ? WHERE queue = ? AND level = ? AND name = ?",
             [
                 (self._queue.next_place(), self._queue.key, self._level, line.name)

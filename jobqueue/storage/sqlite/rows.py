@@ -130,6 +130,12 @@ def select_in(
         yield from tx.sql.execute(statement.format(marks), (*before, *chunk))
 
 
+def write_each(tx: Transaction, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+    """Run a statement for each of these parameters; for none costs nothing."""
+    if rows:
+        tx.sql.executemany(statement, rows)
+
+
 def stored_jobs(tx: Transaction, queue: QueueRow | None, ids: Iterable[str]) -> dict[str, JobRow]:
     """Stored jobs by id, those whose time to live is over included."""
     if queue is None:
