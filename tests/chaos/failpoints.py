@@ -22,15 +22,16 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import redis
 
-from jobqueue import JobSpec, Queue
-from jobqueue.options import JobOptions
+from jobqueue import Every, JobSpec, Limit, Queue
 from jobqueue.states import TERMINAL
 from jobqueue.storage.failpoints import EXIT_STATUS, MOMENTS
 from tests.chaos.campaign import Show
 from tests.chaos.fleet import START_SECONDS, STOP_SECONDS, Fleet
 from tests.chaos.ledger import Ledger, Pen
-from tests.chaos.orders import QUEUE, Orders
+from tests.chaos.loads import FLOW
+from tests.chaos.orders import OTHER, QUEUE, Orders
 from tests.chaos.programs import open_queue
+from tests.chaos.promises import left_under_limits
 from tests.chaos.verdict import Books, Verdict, quantile
 from tests.support.jobs import claim, completed, settle
 from tests.support.keys import find_faults
@@ -44,6 +45,13 @@ SLACK: Final = 1.0
 """Seconds beyond the lease in which what was left undone must be done."""
 _AT_A_TIME: Final = 2
 _JOBS: Final = ("job-0", "job-1", "job-2")
+_SAID: Final[tuple[dict[str, Any], ...]] = (
+    {"priority": "high"},
+    {"group": "group"},
+    {"expires": 3_600, "priority": "low"},
+)
+SCHEDULE: Final = "schedule"
+PERIOD: Final = 0.2
 _FOR_EVER_MS: Final = 600_000
 _END_SECONDS: Final = 60.0
 
@@ -52,7 +60,22 @@ _END_SECONDS: Final = 60.0
 
 
 async def some_jobs(queue: Queue, **options: Any) -> None:
-    await queue.enqueue_many([JobSpec("task", 0, JobOptions(id=id, **options)) for id in _JOBS])
+    """Each of another level, and with a limit of its own."""
+    await queue.limits.set(Limit(concurrency=1), key="customer")
+    for id, said in zip(_JOBS, _SAID, strict=True):
+        await queue.enqueue("task", 0, id=id, limit="customer", key=id, **said, **options)
+
+
+def a_schedule(overlap: str) -> Callable[[Queue], Awaitable[None]]:
+    """Some jobs, and a schedule that is due again and again."""
+
+    async def prepare(queue: Queue) -> None:
+        await some_jobs(queue)
+        await queue.schedules.upsert(
+            SCHEDULE, Every(PERIOD), JobSpec("task", 0), misfire="all", overlap=overlap
+        )
+
+    return prepare
 
 
 async def due_jobs(queue: Queue) -> None:
@@ -87,6 +110,7 @@ class Role:
         linger: The victim's handlers do not end by themselves.
         grace: How long they may go on after it was told to stop, in seconds.
         stop_after: The kind of entry in the ledger, one a job, after which it is told to stop.
+        fires: There is a schedule, which goes on.
     """
 
     program: str = "work"
@@ -95,12 +119,15 @@ class Role:
     linger: bool = False
     grace: float = 10.0
     stop_after: str = ""
+    fires: bool = False
 
 
 _STOPPED: Final = Role(linger=True, stop_after="start")
 _RELEASING: Final = replace(_STOPPED, grace=0.1)
 _REAPER: Final = Role(program="reap", prepare=lost_jobs)
 _PRODUCER: Final = Role(program="use", prepare=nothing)
+_OPERATOR: Final = Role(program="operate", prepare=nothing)
+_FIRES: Final = Role(prepare=a_schedule("allow"), fires=True)
 
 ROLES: Final[dict[str, dict[str, Role]]] = {
     "worker": {
@@ -116,6 +143,13 @@ ROLES: Final[dict[str, dict[str, Role]]] = {
         "unblock": _STOPPED,
         "leave": _RELEASING,
         "close": _RELEASING,
+        "limits": Role(),
+        "set_limit": Role(),
+        "schedules": _FIRES,
+        "put_schedule": _FIRES,
+        # Whether the last job has ended, and its cancel.
+        "results": replace(_FIRES, prepare=a_schedule("skip")),
+        "cancel": replace(_FIRES, prepare=a_schedule("replace")),
     },
     "reaper": {
         "open": _REAPER,
@@ -134,6 +168,13 @@ ROLES: Final[dict[str, dict[str, Role]]] = {
         "counts": _PRODUCER,
         "close": _PRODUCER,
     },
+    "operator": dict.fromkeys(
+        (
+            *("control", "limits", "set_limit", "reschedule", "delayed", "clear", "obliterate"),
+            *("schedules", "put_schedule", "delete_schedule"),
+        ),
+        _OPERATOR,
+    ),
 }
 """By role, every verb that such a process calls."""
 
@@ -240,6 +281,7 @@ class _Scene:
             concurrency=10,
             sleep_ms=(0, 0),
             grace=point.role.grace,
+            load=FLOW,
         )
         async with open_queue(orders) as queue:
             await self._prepare(queue)
@@ -247,8 +289,11 @@ class _Scene:
             ended_at, before = await self._end_victim(queue, orders)
             trial.seen = sorted(before.values())
             others[0].send_signal(signal.SIGUSR1)
-            problems = await self._until_done(queue, others[0])
+            problems = await self._until_done(queue, others[0], ended_at)
             after = await _states(queue)
+            problems += left_under_limits(await queue.storage.limits(QUEUE))
+            if point.who == "operator":
+                problems += await _left_in_force(queue)
         problems += await self._stop(others)
         books = Books(self.ledger, lease=self.lease, window=0.0, cut_off=False)
         judge(trial, books, ended_at, before, after)
@@ -256,20 +301,25 @@ class _Scene:
 
     async def _prepare(self, queue: Queue) -> None:
         await self.trial.point.role.prepare(queue)
-        if self.trial.point.who != "producer":
+        if not self._is_producer:
             for id in _JOBS:
                 self.pen.note("accepted", id)
 
     async def _start_others(self, orders: Orders) -> list[subprocess.Popen[bytes]]:
-        """The successor, which waits, and for a producer somebody who does the work."""
+        """The successor, which waits, and for who enqueues somebody who does the work."""
         waiting = replace(orders, waits=True)
-        if self.trial.point.who != "producer":
+        if not self._is_producer:
             others = [self.fleet.start("work", waiting)]
         else:
-            others = [self.fleet.start("use", waiting), self.fleet.start("work", orders)]
+            program = self.trial.point.role.program
+            others = [self.fleet.start(program, waiting), self.fleet.start("work", orders)]
             await self._noted("ready")
         await self._noted("waits")
         return others
+
+    @property
+    def _is_producer(self) -> bool:
+        return self.trial.point.who in ("producer", "operator")
 
     async def _noted(self, kind: str, times: int = 1) -> None:
         def is_noted() -> bool:
@@ -294,9 +344,13 @@ class _Scene:
             self.trial.verdict.unexpected.append(f"it ended with {status}, at no failpoint")
         return ended_at, await _states(queue)
 
-    async def _until_done(self, queue: Queue, successor: subprocess.Popen[bytes]) -> list[str]:
+    async def _until_done(
+        self, queue: Queue, successor: subprocess.Popen[bytes], ended_at: float
+    ) -> list[str]:
         async def is_done() -> bool:
-            if self.trial.point.who == "producer" and successor.poll() is None:
+            if self._is_producer and successor.poll() is None:
+                return False
+            if self.trial.point.role.fires and not self._has_fired(ended_at):
                 return False
             states = await _states(queue)
             return all(state in TERMINAL for state in states.values())
@@ -306,6 +360,14 @@ class _Scene:
         except AssertionError as error:
             return [str(error)]
         return []
+
+    def _has_fired(self, after: float) -> bool:
+        """Whether the schedule goes on."""
+        self.ledger.refresh()
+        return any(
+            entry.at > after and entry.about.startswith(f"{SCHEDULE}@")
+            for entry in self.ledger.of("end")
+        )
 
     async def _stop(self, processes: Sequence[subprocess.Popen[bytes]]) -> list[str]:
         """End the others as a user would; what went wrong, in words."""
@@ -347,7 +409,7 @@ def judge(
     verdict = books.judge({id: None if state == "none" else state for id, state in after.items()})
     verdict.unexpected += unexpected
     trial.verdict = verdict
-    ends = [entry.at for entry in books.ledger.of("end")]
+    ends = [entry.at for entry in books.ledger.of("end") if entry.about in _JOBS]
     trial.seconds = max(0.0, max(ends, default=ended_at) - ended_at)
     if any(state not in TERMINAL for state in after.values()):
         trial.seconds = math.inf
@@ -368,6 +430,19 @@ async def _states(queue: Queue) -> dict[str, str]:
     answers = await queue.storage.results(QUEUE, ids)
     states = {id: "none" if a is None else str(a.state) for id, a in zip(ids, answers, strict=True)}
     return {id: state for id, state in states.items() if state != "none"} or {"job-0": "none"}
+
+
+async def _left_in_force(queue: Queue) -> list[str]:
+    """What an operator has not taken back, in words."""
+    other = Queue(OTHER, queue.storage)
+    limits = [info.name for info in await queue.limits.list()]
+    left = ["limit 'task'"] if "task" in limits else []
+    left += [f"schedule {info.id!r}" for info in await queue.schedules.list()]
+    left += ["paused"] if (await queue.control()).paused else []
+    left += [
+        f"{count} {state} in {OTHER!r}" for state, count in (await other.counts()).items() if count
+    ]
+    return [f"left in force: {each}" for each in left]
 
 
 # -- all of them -----------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 QUEUE: Final = "chaos"
+OTHER: Final = "other"
+"""A queue that is cleared and obliterated."""
 TICK_SECONDS: Final = 0.05
 """From one instant of a run's schedule to the next."""
 

@@ -23,6 +23,7 @@ from jobqueue import (
     JobNotFound,
     JobQueueError,
     JobSpec,
+    Limit,
     NotAccepted,
     Queue,
     Reaper,
@@ -33,8 +34,8 @@ from jobqueue.options import JobOptions
 from jobqueue.schedules.firing import job_id as scheduled_id
 from tests.chaos import clocks
 from tests.chaos.ledger import Pen
-from tests.chaos.loads import said_by
-from tests.chaos.orders import QUEUE, TICK_SECONDS, Orders, job_id
+from tests.chaos.loads import FLOW, said_by
+from tests.chaos.orders import OTHER, QUEUE, TICK_SECONDS, Orders, job_id
 
 _ORPHANED = 70
 
@@ -105,6 +106,10 @@ async def work(orders: Orders, pen: Pen) -> None:
     def stalled(event: Event) -> None:
         pen.note("stalled", event.id, event.attempt)
 
+    if orders.load == FLOW:
+        # One of which there are no jobs: what each worker declares at its start.
+        queue.handler("declared", limits=Limit(concurrency=1))(task)
+
     while not stopped.is_set():
         try:
             async with queue.worker():
@@ -145,6 +150,34 @@ async def use(orders: Orders, pen: Pen) -> None:
         await queue.get("job-0")
         await queue.set_result_ttl("job-0", 3600)
         await queue.counts()
+    pen.note("left")
+
+
+async def operate(orders: Orders, pen: Pen) -> None:
+    """An operator who makes every call there is, takes all of them back, and ends."""
+    pen.note("ready")
+    async with open_queue(orders) as queue:
+        other = Queue(OTHER, queue.storage)
+        await queue.enqueue("task", 0, id="job-0", delay=3600)
+        pen.note("accepted", "job-0")
+        await pen.kept()
+        await queue.pause()
+        await queue.limits.set(Limit(concurrency=1), job_type="task")
+        await queue.limits.list()
+        await queue.schedules.upsert("yearly", Every(timedelta(days=365)), JobSpec("task", 0))
+        await queue.schedules.pause("yearly")
+        await queue.scheduled()
+        await queue.run_now("job-0")
+        await queue.schedules.delete("yearly")
+        await queue.limits.remove(job_type="task")
+        await queue.resume()
+        # As it is after an obliterate that somebody began.
+        await other.resume()
+        job: JobSpec[Any] = JobSpec("task", 0, JobOptions(limit="customer", key="k"))
+        await other.enqueue_many([job] * 3)
+        await other.clear()
+        await other.enqueue_many([job] * 3)
+        await other.obliterate(OTHER)
     pen.note("left")
 
 
@@ -301,6 +334,7 @@ PROGRAMS: dict[str, Program] = {
     "produce": produce,
     "call": call,
     "use": use,
+    "operate": operate,
     "tick": tick,
 }
 

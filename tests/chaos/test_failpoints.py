@@ -17,9 +17,10 @@ from tests.support.servers import find_servers
 
 PACKAGE = Path(jobqueue.__file__).parent
 SOURCES = {
-    "worker": ["consumer", "maintenance"],
+    "worker": ["consumer", "maintenance", "schedules/scheduler.py", "limiting.py"],
     "reaper": ["maintenance/reaper.py"],
     "producer": ["producer.py", "replies.py", "events.py"],
+    "operator": ["admin.py", "limiting.py", "schedules/admin.py"],
 }
 _CALL = re.compile(r"storage\.(\w+)\(")
 
@@ -76,10 +77,12 @@ async def test_what_a_process_left_undone_is_done_by_others() -> None:
         Point("worker", "finish", "after"),
         Point("reaper", "recover", "after"),
         Point("producer", "enqueue", "after"),
+        Point("worker", "put_schedule", "after"),
+        Point("operator", "obliterate", "before"),
     ]
     # Not how soon: this machine may be busy with other tests.
     report = await failpoints.run(points, find_servers()[0], lease=0.6)
     bad = [trial for trial in report.trials if not trial.verdict.good]
     assert not bad, "\n".join([report.line(), *report.examples()])
     assert len(report.trials) == 2 * len(points)
-    assert report.total("completed") == 2 * (3 + 3 + 2)
+    assert report.total("completed") == 2 * (3 + 3 + 2 + 3 + 1)
