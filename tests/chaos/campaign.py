@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 from jobqueue import Queue, StorageError
 from jobqueue.storage.base import MAX_BATCH, StoredJob
 from tests.chaos.director import Director
-from tests.chaos.loads import FLOW
+from tests.chaos.loads import FLOW, PLAIN
 from tests.chaos.orders import QUEUE, Orders, job_id
 from tests.chaos.programs import open_queue
 from tests.chaos.promises import Promises, left_under_limits, state_of
@@ -58,7 +58,7 @@ async def run(
         show: Told how far it is.
     """
     began = time.monotonic()
-    if flow and not scenario.ticks:
+    if flow and scenario.load == PLAIN and not scenario.ticks:
         scenario = replace(scenario, load=FLOW)
     size = scenario.size(scale, workers, lease)
     async with stage(scenario.where, binary, scenario.persistence, size, seed) as place:

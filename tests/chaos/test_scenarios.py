@@ -10,7 +10,7 @@ import pytest
 
 from tests.chaos.fleet import ROOT
 from tests.chaos.scenarios import SCENARIOS
-from tests.chaos.short import ALWAYS, LEASE, SCALES, SEED, WORKERS, check
+from tests.chaos.short import ALWAYS, LEASE, SCALES, SEED, WITH_FLOW, WORKERS, check
 from tests.chaos.stage import Where
 from tests.support.disks import NO_MOUNT, can_mount
 
@@ -23,6 +23,12 @@ ON_A_SMALL_DISK = [name for name in SCENARIOS if SCENARIOS[name].where is Where.
 )
 async def test_scenario(name: str) -> None:
     await check(name)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", [name for name in WITH_FLOW if name not in ON_A_SMALL_DISK])
+async def test_scenario_with_time_and_flow(name: str) -> None:
+    await check(name, flow=True)
 
 
 @pytest.mark.timeout(120)

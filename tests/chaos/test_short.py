@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from tests.chaos.short import ALWAYS, check
+from tests.chaos.short import ALWAYS, ALWAYS_WITH_FLOW, WITH_FLOW, check
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", ALWAYS)
 async def test_scenario(name: str) -> None:
     await check(name)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", ALWAYS_WITH_FLOW)
+async def test_scenario_with_time_and_flow(name: str) -> None:
+    await check(name, ALWAYS_WITH_FLOW[name], flow=name in WITH_FLOW)
