@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from jobqueue.flow import Limit, LimitScope
+from jobqueue.outcome import Outcome
 from jobqueue.storage.base import MAX_BATCH
 from tests.property.machine import WAITING, StorageMachine
 from tests.property.plans import (
     HOUR,
+    LONGEST,
     JobPlan,
     changes,
+    counts,
     hours,
     ids,
     limits,
     limits_in_force,
     plans_that_flow,
     scopes,
+    some_outcomes,
     values,
     workers,
 )
@@ -47,6 +52,31 @@ class FlowMachine(StorageMachine):
     @rule(plan=plans_that_flow)
     def enqueue_one_flowing(self, plan: JobPlan) -> None:
         self.enqueue([plan])
+
+    @rule(
+        plans=st.lists(plans_that_flow, min_size=3, max_size=6),
+        low_every=st.integers(0, 3),
+        each=st.lists(counts, min_size=1, max_size=4),
+        outcomes=some_outcomes,
+    )
+    def push_through(
+        self, plans: list[JobPlan], low_every: int, each: list[int], outcomes: list[Outcome]
+    ) -> None:
+        """More jobs than there are ids to choose from, and workers who take some at a time."""
+        self._control({"low_every": low_every})
+        self.check()
+        self.enqueue([replace(plan, has_request=False) for plan in plans])
+        for count in each:
+            self.check()
+            claimed = self._claim_anew("w1", count, LONGEST, 0)
+            self.check()
+            if claimed:
+                self._finish(claimed, outcomes)
+
+    @precondition(lambda self: self.any_job(*WAITING))
+    @rule(limit=limits)
+    def promote_what_expires(self, limit: int) -> None:
+        self.promote(limit)
 
     @rule(scope=scopes, limit=limits_in_force)
     def set_limit(self, scope: LimitScope, limit: Limit | None) -> None:

@@ -53,7 +53,7 @@ class ModelJob:
     Attributes:
         stop: The value of the first request to stop it while it ran.
         cancel: The token of the cancel that counts.
-        replaced_by: The token of the last request that replaced its spec.
+        replaced_by: The tokens of the requests that took its place.
         perhaps_held: A limit may have held it back when its turn came: it may stand before others.
         released: It went to the head of the queue: those that were held back may stand before it.
     """
@@ -74,7 +74,7 @@ class ModelJob:
     value: bytes = b""
     stop: bytes | None = None
     cancel: str = ""
-    replaced_by: str = ""
+    replaced_by: set[str] = field(default_factory=set)
     perhaps_held: bool = False
     released: bool = False
 
@@ -206,7 +206,7 @@ class Model:
         if theirs is None or theirs.key != unique.key:
             return None
         token = new.request or new.id
-        if job.replaced_by == token:
+        if token in job.replaced_by:
             return Enqueued(EnqueueStatus.REPLACED, JobState(job.state), None, job.new.id)
         ended, started = job.state in ENDED, job.fence > 0
         if not counts(unique, ended=ended, started=started, enqueued=job.enqueued, now=self.now):
@@ -214,7 +214,8 @@ class Model:
         if not unique.replace:
             return self._known(job, other_id)
         job.new = job.new._replace(spec=new.spec)
-        job.ttl, job.replaced_by = new.ttl_ms, token
+        job.ttl = new.ttl_ms
+        job.replaced_by.add(token)
         if job.state == "scheduled":
             due = self._due_of(new)
             if unique.max_wait_ms:
