@@ -349,6 +349,17 @@ async def test_the_end_of_an_earlier_one_does_not_free_the_key_of_a_later_one(
     assert await enqueue(storage, unique("c", FINISHED)) == [kept_away("b", JobState.QUEUED)]
 
 
+async def test_the_time_to_live_of_an_earlier_one_does_not_free_the_key_of_a_later_one(
+    storage: Storage, clock: ManualClock
+) -> None:
+    await enqueue(storage, unique("a", STARTED))
+    await run_one(storage, completed(ttl_ms=MINUTE))
+    await enqueue(storage, unique("b", STARTED))
+    await clock.advance(MINUTE)
+    await storage.prune(QUEUE, 10)
+    assert await enqueue(storage, unique("c", FINISHED)) == [kept_away("b", JobState.QUEUED)]
+
+
 async def test_a_job_stored_anew_lets_go_of_the_key_it_had(storage: Storage) -> None:
     await enqueue(storage, unique("a", ELAPSED, window_ms=HOUR))
     await cancel(storage, "a")

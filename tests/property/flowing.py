@@ -22,6 +22,7 @@ from tests.property.plans import (
     ids,
     limits,
     limits_in_force,
+    plans_of_keys,
     plans_that_flow,
     scopes,
     some_outcomes,
@@ -72,6 +73,28 @@ class FlowMachine(StorageMachine):
             self.check()
             if claimed:
                 self._finish(claimed, outcomes)
+
+    @rule(
+        plans=st.lists(plans_of_keys, min_size=2, max_size=4),
+        each=st.lists(st.integers(0, 2), min_size=4, max_size=4),
+        ms=hours,
+        outcomes=some_outcomes,
+    )
+    def contend(
+        self, plans: list[JobPlan], each: list[int], ms: int, outcomes: list[Outcome]
+    ) -> None:
+        """One job after the other for the same few keys, while some run."""
+        for plan, count in zip(plans, each, strict=False):
+            self.enqueue([replace(plan, has_request=False)])
+            self.check()
+            claimed = self._claim_anew("w1", count, LONGEST, 0) if count else []
+            self.check()
+            if claimed and count > 1:
+                self._finish(claimed, outcomes)
+                self.check()
+        self.advance(ms)
+        self.check()
+        self.replay_enqueue()
 
     @precondition(lambda self: self.any_job(*WAITING))
     @rule(limit=limits)

@@ -160,3 +160,11 @@ plans_that_flow = st.one_of(
     ),
     st.builds(JobPlan, st.sampled_from(IDS), values, ttl=hours, type=st.sampled_from(TYPES)),
 )
+plans_of_keys = st.builds(
+    JobPlan,
+    st.sampled_from(IDS),
+    values,
+    delay=st.one_of(st.just(0), hours),
+    ttl=hours,
+    flow=some_flow(unique=uniques),
+)
