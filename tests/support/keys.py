@@ -151,6 +151,10 @@ def _miscounted(
         yield f"{queue.prefix!r}: in a line, and say nothing: {lost}"
     if gone := set(admin.zrange(queue.key(b"expiring"), 0, -1)) - alive:
         yield f"{queue.prefix!r}: still to expire, and ended: {gone}"
+    for name in queue.keys:
+        key = queue.key(name)
+        if name.startswith(b"unique:") and admin.pttl(key) == -1 and admin.get(key) not in alive:
+            yield f"{key!r} stays for ever, and its job has ended"
     number = sum(map(int, admin.hvals(queue.key(b"busy"))))
     if number and not any(state is JobState.RUNNING for state in states.values()):
         yield f"{queue.prefix!r}: nothing runs, counted as {number} in {queue.key(b'busy')!r}"
