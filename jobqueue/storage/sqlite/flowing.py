@@ -29,6 +29,7 @@ class Standing(NamedTuple):
         first_expiry_ms: When the next job expires, or ``None``.
         first_wake_ms: When the next lane may let go of a job by time alone, or ``None``.
         is_ready: A job waits in a line.
+        is_limited: There is a limit on the whole queue.
     """
 
     paused: int
@@ -37,13 +38,15 @@ class Standing(NamedTuple):
     first_expiry_ms: int | None
     first_wake_ms: int | None
     is_ready: int
+    is_limited: int
 
 
 _STANDING: Final = (
     "SELECT paused, low_every, since_low, "
     "(SELECT min(start_by_ms) FROM jobs WHERE queue = :queue AND start_by_ms > 0), "
     "(SELECT min(wake_ms) FROM lanes WHERE queue = :queue AND wake_ms IS NOT NULL), "
-    "EXISTS (SELECT 1 FROM jobs WHERE queue = :queue AND state = 'queued' AND line >= 0) "
+    "EXISTS (SELECT 1 FROM jobs WHERE queue = :queue AND state = 'queued' AND line >= 0), "
+    "EXISTS (SELECT 1 FROM limits WHERE queue = :queue AND kind = 'queue') "
     "FROM queues WHERE key = :queue"
 )
 
@@ -52,8 +55,8 @@ def read_standing(tx: Transaction, queue: QueueRow) -> Standing:
     return Standing(*tx.sql.execute(_STANDING, {"queue": queue.key}).fetchone())
 
 
-def take(tx: Transaction, queue: QueueRow, standing: Standing, count: int) -> list[int]:
-    """Keys of up to ``count`` jobs that are to start now, in order; their limits know of them."""
+def take(tx: Transaction, queue: QueueRow, standing: Standing, count: int) -> list[Candidate]:
+    """Up to ``count`` jobs that are to start now, in order; their limits know of them."""
     return _Taking(tx, queue, standing, count).run()
 
 
@@ -68,12 +71,12 @@ class _Taking:
         self._count = count
         self._lanes = Lanes(tx, queue)
         self._lines = Lines(tx, queue)
-        self._taken: list[int] = []
+        self._taken: list[Candidate] = []
         self._spec_bytes = 0
         self._moves = MAX_BATCH
         self._to_hold_back = _MOST_ROUNDS * MAX_BATCH
 
-    def run(self) -> list[int]:
+    def run(self) -> list[Candidate]:
         if has_come(self._tx, self._standing.first_wake_ms):
             self._lanes.wake()
             self._moves -= self._lanes.let_go(self._lines, self._moves)
@@ -98,7 +101,7 @@ class _Taking:
         turns = Turns(self._tx, self._queue, wanted, self._lanes.announce)
         started, held = self._read(turns, wanted)
         turns.save()
-        self._taken += [job.key for job in started]
+        self._taken += started
         write_each(
             self._tx,
             "UPDATE jobs SET start_by_ms = 0 WHERE key = ?",
@@ -205,11 +208,12 @@ def wake_lanes(tx: Transaction, queue: QueueRow) -> None:
     lanes.let_go(Lines(tx, queue), MAX_BATCH)
 
 
-def next_claim_ms(tx: Transaction, queue: QueueRow, first_due_ms: int | None) -> int | None:
-    """When a claim will have something to do: 0 for now, ``None`` for not by time alone."""
+def next_claim_ms(tx: Transaction, queue: QueueRow) -> int | None:
+    """When a claim will have something to do with those who are not delayed: 0 for now, ``None``
+    for not by time alone."""
     standing = read_standing(tx, queue)
     start_ms = _next_start_ms(tx, queue, standing, ready_ms=0)
-    return _first(first_due_ms, start_ms, standing.first_expiry_ms, standing.first_wake_ms)
+    return _first(start_ms, standing.first_expiry_ms, standing.first_wake_ms)
 
 
 def next_change_ms(tx: Transaction, queue: QueueRow) -> int | None:
@@ -225,7 +229,7 @@ def _next_start_ms(
     """When one of those that wait in lines may start; ``ready_ms`` if that is now."""
     if standing.paused or not standing.is_ready:
         return None
-    everything = Lanes(tx, queue).of_queue()
+    everything = Lanes(tx, queue).of_queue() if standing.is_limited else None
     if everything is None or everything.room(tx.now_ms):
         return ready_ms
     return everything.next_start_ms(tx.now_ms)

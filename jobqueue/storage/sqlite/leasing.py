@@ -30,6 +30,7 @@ from jobqueue.storage.sqlite.flowing import (
 from jobqueue.storage.sqlite.lines import Lines
 from jobqueue.storage.sqlite.outbox import Outbox
 from jobqueue.storage.sqlite.rows import (
+    CLAIMED,
     QueueRow,
     find_jobs,
     find_queue,
@@ -37,10 +38,7 @@ from jobqueue.storage.sqlite.rows import (
     select_in,
 )
 
-_CLAIM: Final = (
-    "SELECT key, id, name, spec, fence, attempt, enqueued_ms, ttl_ms, cancel_value IS NOT NULL, "
-    "worker FROM jobs JOIN specs ON job = key "
-)
+_CLAIM: Final = f"SELECT {CLAIMED} FROM jobs JOIN specs ON job = key "
 
 
 def next_due(tx: Transaction, name: str) -> int | None:
@@ -48,8 +46,16 @@ def next_due(tx: Transaction, name: str) -> int | None:
     queue = find_queue(tx, name)
     if queue is None:
         return None
+    return _next_due(tx, queue)
+
+
+def _next_due(tx: Transaction, queue: QueueRow) -> int | None:
     if queue.flowing:
-        return next_claim_ms(tx, queue, _first_due(tx, queue))
+        claim_ms = next_claim_ms(tx, queue)
+        if claim_ms == 0:
+            return 0
+        moments = (claim_ms, _first_due(tx, queue))
+        return min((ms for ms in moments if ms is not None), default=None)
     ready = tx.sql.execute(
         "SELECT 1 FROM jobs WHERE queue = ? AND state = 'queued' LIMIT 1", (queue.key,)
     ).fetchone()
@@ -81,7 +87,7 @@ def claim_without_writing(
     replay = _replay(tx, queue, request.worker, request.token)
     if replay is not None:
         return replay
-    due_ms = next_due(tx, name)
+    due_ms = _next_due(tx, queue)
     if due_ms is not None and due_ms <= tx.now_ms:
         return None
     return None if sign_of_life and not _seems_alive(tx, queue, request) else []
@@ -134,9 +140,13 @@ def _take(tx: Transaction, queue: QueueRow, count: int) -> list[tuple[Any, ...]]
     if has_come(tx, standing.first_expiry_ms):
         expire_all(tx, queue)
     _promote_due(tx, queue, MAX_BATCH)
-    keys = take(tx, queue, standing, count)
-    rows = {row[0]: row for row in select_in(tx, _CLAIM + "WHERE key IN ({})", (), keys)}
-    return [rows[key] for key in keys]
+    jobs = take(tx, queue, standing, count)
+    large = [job.key for job in jobs if job.row[3] is None]
+    specs = dict(select_in(tx, "SELECT job, spec FROM specs WHERE job IN ({})", (), large))
+    return [
+        (*job.row[:3], specs[job.key], *job.row[4:]) if job.key in specs else job.row
+        for job in jobs
+    ]
 
 
 def _within_bytes(

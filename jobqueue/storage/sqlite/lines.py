@@ -11,10 +11,10 @@ from __future__ import annotations
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from jobqueue.storage.sqlite.connection import Transaction
-from jobqueue.storage.sqlite.rows import QueueRow, level_and_group, write_each
+from jobqueue.storage.sqlite.rows import CLAIMED, QueueRow, level_and_group, write_each
 
 NORMAL: Final = 0
 HIGH: Final = 1
@@ -105,6 +105,8 @@ class Candidate(NamedTuple):
     """A job whose turn may have come.
 
     Attributes:
+        row: What a claim reads of a job (:data:`~jobqueue.storage.sqlite.rows.CLAIMED`), but its
+            spec is ``None`` when it is large: perhaps the job must wait.
         key: Its row's.
         name: Its job type.
         flow: When it may start.
@@ -115,6 +117,7 @@ class Candidate(NamedTuple):
         held_turn: When one first did.
     """
 
+    row: tuple[Any, ...]
     key: int
     name: str
     flow: bytes | None
@@ -125,9 +128,13 @@ class Candidate(NamedTuple):
     held_turn: int | None
 
 
+_CLAIMED: Final = CLAIMED.count(",") + 1
+_SMALL_BYTES: Final = 4096
+_SPEC: Final = f"CASE WHEN length(spec) <= {_SMALL_BYTES} THEN spec END"
 _CANDIDATES: Final = (
-    "SELECT jobs.key, name, flow, length(spec), place, start_by_ms, lane, turn FROM jobs "
-    "JOIN specs ON specs.job = jobs.key LEFT JOIN held ON held.job = jobs.key "
+    f"SELECT {CLAIMED.replace('spec', _SPEC)}, "
+    "key, name, flow, length(spec), place, start_by_ms, lane, turn FROM jobs "
+    "JOIN specs ON specs.job = key LEFT JOIN held ON held.job = key "
     "WHERE queue = ? AND state = 'queued' AND line = ? AND place > ? ORDER BY place LIMIT ?"
 )
 _BEFORE_ALL: Final = -(1 << 63)
@@ -294,6 +301,6 @@ class Turns:
 
     def _read(self, line: int, after: int, count: int) -> Sequence[Candidate]:
         rows = self._tx.sql.execute(_CANDIDATES, (self._queue, line, after, count))
-        found = [Candidate(*row) for row in rows]
+        found = [Candidate(row[:_CLAIMED], *row[_CLAIMED:]) for row in rows]
         self._announce(found)
         return found

@@ -93,6 +93,12 @@ COLUMNS: Final = (
 )
 
 
+CLAIMED: Final = (
+    "key, id, name, spec, fence, attempt, enqueued_ms, ttl_ms, cancel_value IS NOT NULL, worker"
+)
+"""What a claim reads of a job."""
+
+
 def find_queue(tx: Transaction, name: str) -> QueueRow | None:
     """The queue, or ``None`` when nothing was ever written to it."""
     found = tx.sql.execute(

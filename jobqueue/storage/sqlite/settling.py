@@ -117,15 +117,15 @@ def leave_lines(tx: Transaction, queue: QueueRow, keys: Sequence[int]) -> None:
     )
     lanes = Lanes(tx, queue)
     lanes.release(keys)
-    lanes.let_go(Lines(tx, queue), MAX_BATCH)
-    queue.save(tx)
+    if lanes.let_go(Lines(tx, queue), MAX_BATCH):
+        queue.save(tx)
 
 
 def _leave_lanes(tx: Transaction, queue: QueueRow, rows: Sequence[JobRow]) -> None:
     lanes = Lanes(tx, queue)
     lanes.stop(rows)
-    lanes.let_go(Lines(tx, queue), MAX_BATCH)
-    queue.save(tx)
+    if lanes.let_go(Lines(tx, queue), MAX_BATCH):
+        queue.save(tx)
 
 
 def _save_given_back(
