@@ -7,6 +7,7 @@ import gc
 import os
 import threading
 from collections import Counter
+from collections.abc import Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,10 @@ def _sqlite_size(path: Path) -> dict[str, Any]:
 def _memory_size(backend: Backend) -> dict[str, Any]:
     storage: Any = backend.handle()
     place = storage._space.queue("q")
-    return {
-        name: len(getattr(place, name))
-        for name in ("_jobs", "_ready", "_delayed", "_running", "_expiring", "_workers", "_claims")
-    } | {"sinks": len(place.bus.sinks), "waiters": len(place.bus.waiters)}
+    sizes = {name: len(part) for name, part in vars(place).items() if isinstance(part, Sized)}
+    return sizes | {
+        "states": place.states.total(),
+        "lines": sum(len(groups) for groups in place.lines._levels),
+        "sinks": len(place.bus.sinks),
+        "waiters": len(place.bus.waiters),
+    }
