@@ -78,6 +78,36 @@ class Flow(NamedTuple):
     unique: Unique | None = None
 
 
+def check_flow(flow: Flow) -> Flow:
+    """What some program has written, held against the types above.
+
+    Raises:
+        ValueError: A value of another type, or below 0.
+    """
+    texts = (flow.group, flow.limit, flow.key, flow.alone)
+    fine = flow.priority in LEVELS and _is_count(flow.expires_ms) and all(map(_is_text, texts))
+    if fine and flow.unique is not None:
+        key, until, window_ms, replace, max_wait_ms = flow.unique
+        counts = (window_ms, max_wait_ms)
+        fine = _is_text(key) and replace in (True, False) and all(map(_is_count, counts))
+        fine = fine and until in list(UniqueUntil)
+    if not fine:
+        raise ValueError(f"no job can say {flow!r:.200}")
+    return flow
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+_LARGEST: Final = (1 << 53) - 1
+"""Up to here, every storage can count."""
+
+
 class RateKind(StrEnum):
     """How starts are counted."""
 

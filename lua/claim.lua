@@ -66,6 +66,10 @@ if last and string.sub(last, 1, #token) == token then
   for i, id in ipairs(ids) do
     local found = read(id)
     if found[1] == 'running' and found[7] == text(first + i - 1) then
+      local said = redis.call('HMGET', job .. id, 'flow', 'flow1')
+      if flow_of(job .. id, said[1], said[2]) == UNREADABLE then
+        found[2] = ''
+      end
       jobs[#jobs + 1] = reply_of(id, found, found[7], attempt_of(found[4], found[7]))
     end
   end

@@ -25,7 +25,12 @@ local storing = storing_open({
   job = job, ready = ready, delayed = delayed, counts = counts, stale = stale, prefix = prefix,
   finished_cancelled = finished_cancelled, now = now_ms(ARGV[1]), inline_bytes = tonumber(ARGV[2]),
 })
-for _, new in ipairs(cmsgpack.unpack(ARGV[3])) do
+local jobs = cmsgpack.unpack(ARGV[3])
+local refusal = flow_refusal(jobs)
+if refusal then
+  return refusal
+end
+for _, new in ipairs(jobs) do
   intake_add(storing, new)
 end
 return intake_save(storing, events_channel)

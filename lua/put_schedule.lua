@@ -32,6 +32,11 @@ if old[1] == new[1] and old[2] == new[2] then
 elseif old[1] ~= new[1] - 1 then
   return 0
 end
+local jobs = cmsgpack.unpack(ARGV[3])
+local refusal = flow_refusal(jobs)
+if refusal then
+  return refusal
+end
 redis.call('HSET', schedules, id, ARGV[5])
 if new[3] > 0 then
   redis.call('ZADD', due, new[3], id)
@@ -43,7 +48,7 @@ local storing = storing_open({
   finished_cancelled = finished_cancelled, now = now_ms(ARGV[1]), inline_bytes = tonumber(ARGV[2]),
   is_open = true,
 })
-for _, new_job in ipairs(cmsgpack.unpack(ARGV[3])) do
+for _, new_job in ipairs(jobs) do
   intake_add(storing, new_job)
 end
 intake_save(storing, events_channel)

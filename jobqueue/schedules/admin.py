@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypedDict, Unpack
@@ -16,6 +17,7 @@ from jobqueue.schedules.record import (
     Misfire,
     Overlap,
     Policy,
+    RecordError,
     Schedule,
     ScheduledJob,
     decode_record,
@@ -23,6 +25,8 @@ from jobqueue.schedules.record import (
 )
 from jobqueue.schedules.timing import Cron, Every, Timing, next_instant
 from jobqueue.values import UNSET, Seconds, to_ms
+
+logger = logging.getLogger("jobqueue")
 
 _MAX_ID_BYTES = MAX_NAME_BYTES - len(job_id("", 1))
 
@@ -40,8 +44,9 @@ class ScheduleInfo(NamedTuple):
 
     Attributes:
         id: Its id.
-        spec: When it is due, in words.
-        job: The job type of its jobs.
+        spec: When it is due, in words; of one that cannot be read, why not.
+        job: The job type of its jobs; empty for one that cannot be read, such as one that a newer
+            version has written. It is not fired here, and can be deleted.
         next_at: When it is due next; ``None`` while it is paused, or if it never is again.
         last_at: The last instant that made a job, or ``None``.
         last_id: Id of that job, or ``None``.
@@ -105,7 +110,10 @@ class QueueSchedules:
     async def upsert_declared(self) -> None:
         """What a worker does at its start."""
         for id, (timing, job, policy) in self._declared.items():
-            await self._upsert(id, self._schedule(timing, job, policy))
+            try:
+                await self._upsert(id, self._schedule(timing, job, policy))
+            except RecordError as error:  # as of a newer version: it is not for this one to change
+                logger.error("schedule %r stays as it is: %s", id, error)
 
     # -- at run time -----------------------------------------------------------------------------
 
@@ -265,17 +273,24 @@ def _check(id: object, timing: object, job: object) -> None:
 
 
 def _info(stored: StoredSchedule) -> ScheduleInfo:
-    schedule = decode_record(stored.record)
+    name, misfire, overlap, paused = "", Misfire.ONCE, Overlap.ALLOW, False
+    try:
+        schedule = decode_record(stored.record)
+    except RecordError as error:
+        timing = str(error)
+    else:
+        timing, name = str(schedule.timing), schedule.job.name
+        misfire, overlap, paused = schedule.misfire, schedule.overlap, schedule.paused
     return ScheduleInfo(
         id=stored.id,
-        spec=str(schedule.timing),
-        job=schedule.job.name,
+        spec=timing,
+        job=name,
         next_at=_at(stored.next_ms),
         last_at=_at(stored.last_ms),
         last_id=stored.last_id or None,
-        paused=schedule.paused,
-        misfire=schedule.misfire,
-        overlap=schedule.overlap,
+        paused=paused,
+        misfire=misfire,
+        overlap=overlap,
     )
 
 

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, cast
 
-from jobqueue.flow import Flow, Priority, Unique, UniqueUntil
+from jobqueue.flow import Flow, Priority, Unique, UniqueUntil, check_flow
+from jobqueue.ids import check_name
 from jobqueue.packing import pack, unpack
 from jobqueue.schedules.timing import Cron, Every, Timing
 from jobqueue.values import Seconds, to_ms
@@ -147,19 +148,31 @@ def decode_record(data: bytes) -> Schedule:
         return Schedule(
             timing=_timing_from_wire(fields["timing"]),
             job=ScheduledJob(
-                name=str(job["name"]),
-                spec=bytes(job["spec"]),
-                delay_ms=int(job.get("delay_ms", 0)),
-                ttl_ms=int(job.get("ttl_ms", 0)),
+                name=check_name(job["name"], "the name of its job"),
+                spec=_bytes(job["spec"], "spec"),
+                delay_ms=_count(job.get("delay_ms", 0), "delay_ms"),
+                ttl_ms=_count(job.get("ttl_ms", 0), "ttl_ms"),
                 flow=None if flow is None else _flow_from_wire(flow),
             ),
             misfire=Misfire(fields["misfire"]),
-            misfire_grace_ms=int(fields["misfire_grace_ms"]),
+            misfire_grace_ms=_count(fields["misfire_grace_ms"], "misfire_grace_ms"),
             overlap=Overlap(fields["overlap"]),
-            paused=bool(fields["paused"]),
+            paused=fields["paused"] is True,
         )
     except Exception as error:
         raise RecordError(f"the schedule's record cannot be decoded: {error}") from error
+
+
+def _count(value: object, what: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 53:
+        raise ValueError(f"{what} is {value!r:.50}")
+    return value
+
+
+def _bytes(value: object, what: str) -> bytes:
+    if not isinstance(value, bytes):
+        raise ValueError(f"{what} is {value!r:.50}")
+    return value
 
 
 def _timing_to_wire(timing: Timing) -> list[Any]:
@@ -173,8 +186,9 @@ def _timing_from_wire(wire: Any) -> Timing:
     if kind == "cron":
         return Cron(first, tz=second)
     if kind == "every":
-        start = datetime.fromtimestamp(second / 1000, UTC) if second else None
-        return Every(first / 1000, start=start)
+        start_ms = _count(second, "start_ms")
+        start = datetime.fromtimestamp(start_ms / 1000, UTC) if start_ms else None
+        return Every(_count(first, "period_ms") / 1000, start=start)
     raise ValueError(f"unknown timing {kind!r}")
 
 
@@ -199,4 +213,4 @@ def _flow_from_wire(wire: dict[str, Any]) -> Flow:
     if "unique" in fields:
         unique = Unique(**fields["unique"])
         fields["unique"] = unique._replace(until=UniqueUntil(unique.until))
-    return Flow(**fields)
+    return check_flow(Flow(**fields))

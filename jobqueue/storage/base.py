@@ -360,6 +360,9 @@ class Storage(ABC):
         limits, those of the job itself count first (``alone``, key, type), then the queue's; a rate
         counts only jobs that do start.
 
+        What some other program has stored, and nobody can read as a flow, says nothing; such a job
+        is given away with an empty spec, so that its worker fails it.
+
         Waits up to ``block_ms`` while there are none, and returns early when
         :meth:`unblock` is called. A call with the token of this worker's last claim returns those
         of its jobs that this worker still holds under the same fence. Also a sign of life.

@@ -82,6 +82,9 @@ local function choose(at)
       elseif flow[2] > 0 and not found[7] and found[5] + flow[2] <= now then
         ending.add(id, ending.read(id), at.expired, 0, true)
       elseif lanes.start(id, found[3], found[7], flow) then
+        if flow == UNREADABLE then
+          found[2] = '' -- which its worker cannot read either, and so fails it
+        end
         size = size + #found[2]
         ids[#ids + 1], rows[#rows + 1], taken[id] = id, found, true
         if flow[2] > 0 then

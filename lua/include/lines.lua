@@ -8,10 +8,47 @@
 local LEVELS = { [0] = 'high', 'normal', 'low' }
 local LOW = 2
 local PLAIN = { 1, 0, '', '', '', '' }
+-- What stands for a text that cannot be read: some other program may have written anything.
+local UNREADABLE = { 1, 0, '', '', '', '' }
+local UNTIL = { started = true, finished = true, elapsed = true }
+
+local function is_count(value)
+  return type(value) == 'number' and value >= 0 and value < 2 ^ 53 and value % 1 == 0
+end
+
+-- flow_read(said): what a job says, or nil if that cannot be read.
+local function flow_read(said)
+  local could, flow = pcall(cmsgpack.unpack, said)
+  if not could or type(flow) ~= 'table' or not LEVELS[flow[1]] or not is_count(flow[2]) then
+    return nil
+  end
+  for i = 3, 6 do
+    if type(flow[i]) ~= 'string' then
+      return nil
+    end
+  end
+  local unique = flow[7]
+  if unique ~= nil and not (
+    type(unique) == 'table' and type(unique[1]) == 'string' and UNTIL[unique[2]]
+    and is_count(unique[3]) and type(unique[4]) == 'boolean' and is_count(unique[5])
+  ) then
+    return nil
+  end
+  return flow
+end
 
 -- flow_of(key, first, second): what a job says, of which the first two pieces are read already.
 local function flow_of(key, first, second)
-  return first and cmsgpack.unpack(pieces_join(key, 'flow', first, second)) or PLAIN
+  return first and (flow_read(pieces_join(key, 'flow', first, second)) or UNREADABLE) or PLAIN
+end
+
+-- flow_refusal(jobs): the error for new jobs of which one says what cannot be read, or nil.
+local function flow_refusal(jobs)
+  for _, new in ipairs(jobs) do
+    if new[9] and not flow_read(new[9]) then
+      return redis.error_reply('ERR what job ' .. new[1] .. ' says about its start is malformed')
+    end
+  end
 end
 
 -- flow_on(prefix, ready, counts): from now on the queue uses time and flow.

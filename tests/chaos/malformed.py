@@ -53,6 +53,49 @@ class Malformed:
         good = serde.dumps(_PAYLOADS[1])
         return serde.name, self._dice.choice((self._mutated(good), self._mutated(self._payload())))
 
+    def flow(self, good: bytes) -> bytes:
+        """What may stand in place of what a job says, in the form of one storage; a few of them can
+        be read after all."""
+        dice = self._dice
+        makers: tuple[Callable[[], bytes], ...] = (
+            lambda: dice.randbytes(dice.randrange(40)),
+            lambda: self._packed(self.value()),
+            lambda: self._packed([self.value() for _ in range(dice.randrange(9))]),
+            lambda: self._packed(self._one_changed(msgpack.unpackb(good))),
+            lambda: self._packed(self._one_changed(msgpack.unpackb(good))),
+            lambda: self._mutated(good),
+        )
+        return dice.choice(makers)()
+
+    def record(self, good: bytes) -> bytes:
+        """What may stand in place of a schedule's record; a few of them can be read after all."""
+        dice = self._dice
+        version, fields = msgpack.unpackb(good)
+        makers: tuple[Callable[[], bytes], ...] = (
+            lambda: dice.randbytes(dice.randrange(40)),
+            lambda: self._packed([version, self.value()]),
+            lambda: self._packed([version, self._one_changed(fields)]),
+            lambda: self._packed([version, self._one_changed(fields)]),
+            lambda: self._mutated(good),
+        )
+        return dice.choice(makers)()
+
+    def _one_changed(self, value: Any) -> Any:
+        """The same with one part, however deep, that is something else, or is not there."""
+        dice = self._dice
+        changed = value.copy()
+        places = list(changed) if isinstance(changed, dict) else list(range(len(changed)))
+        if not places:
+            return self.value()
+        place = dice.choice(places)
+        if isinstance(changed[place], list | dict) and dice.random() < 0.7:
+            changed[place] = self._one_changed(changed[place])
+        elif dice.random() < 0.2:
+            del changed[place]
+        else:
+            changed[place] = self.value()
+        return changed
+
     def message(self, good: bytes) -> bytes:
         """What may come on a channel on which ``good`` would be in order."""
         dice = self._dice

@@ -10,18 +10,42 @@ import os
 import sqlite3
 from collections import Counter
 from contextlib import closing, suppress
+from datetime import timedelta
 from typing import Final
 
 import pytest
 
-from jobqueue import Job, JobCancelled, JobError, JobFailed, Queue, SerializationError
+from jobqueue import (
+    Every,
+    Job,
+    JobCancelled,
+    JobError,
+    JobFailed,
+    JobSpec,
+    Limit,
+    Misfire,
+    Overlap,
+    Queue,
+    ScheduleInfo,
+    SerializationError,
+    StorageError,
+)
+from jobqueue.flow import Flow, Priority, StoredSchedule, Unique, UniqueUntil
 from jobqueue.ids import new_job_id
-from jobqueue.options import QueueOptions
+from jobqueue.options import JobOptions, QueueOptions
 from jobqueue.outcome import Raised, Returned, WorkerLost, decide, decode_error
 from jobqueue.packing import pack_raw
 from jobqueue.registry import Registry
+from jobqueue.schedules.firing import due, jobs_of
+from jobqueue.schedules.record import (
+    RecordError,
+    Schedule,
+    ScheduledJob,
+    decode_record,
+    encode_record,
+)
 from jobqueue.serde import SerdeSet
-from jobqueue.spec import SpecError, decode_spec
+from jobqueue.spec import SpecError, decode_spec, encode_spec
 from jobqueue.states import TERMINAL
 from jobqueue.storage.base import ClaimRequest, NewJob, StoredResult
 from jobqueue.views import result_of
@@ -158,6 +182,168 @@ async def _ends(queue: Queue, ids: list[str]) -> Counter[tuple[str, int, str]]:
         assert info is not None
         ends[info.state, info.attempt, "" if info.error is None else info.error.reason] += 1
     return ends
+
+
+# -- time and flow ---------------------------------------------------------------------------------
+
+_FLOWS: Final = (
+    Flow(priority=Priority.HIGH),
+    Flow(priority=Priority.LOW, group="g"),
+    Flow(expires_ms=3_600_000),
+    Flow(limit="customer", key="k"),
+    Flow(alone="alone", unique=Unique("u", UniqueUntil.ELAPSED, 1)),
+)
+
+
+def _flow(number: int) -> Flow:
+    """Each has a unique key of its own."""
+    flow = _FLOWS[number % len(_FLOWS)]
+    if flow.unique is None:
+        return flow
+    return flow._replace(unique=flow.unique._replace(key=f"u {number}"))
+
+
+@pytest.mark.storages("redis", "sqlite")
+async def test_a_malformed_flow_stops_nobody(backend: Backend, malformed: Malformed) -> None:
+    """Its job is run or refused like any other, and so is every other job."""
+    async with Queue("q", backend.handle(), concurrency=50, max_attempts=5) as queue:
+        _add_handler(queue)
+        await queue.limits.set(Limit(concurrency=1), key="customer")
+        await queue.limits.set(Limit(concurrency=20), job_type="task")
+        for _ in range(0, COUNT, _BATCH):
+            jobs = [
+                NewJob(new_job_id(), "task", _SPEC, ttl_ms=60_000, flow=_flow(n))
+                for n in range(_BATCH)
+            ]
+            await queue.storage.enqueue(queue.name, jobs)
+            # What is kept elsewhere of a job's words, for its end, must not be in vain.
+            kept = [n for n in range(_BATCH) if _flow(n).unique or _flow(n).expires_ms]
+            bad = [job.id for n, job in enumerate(jobs) if n % 2 and n not in kept]
+            _overwrite(backend, bad, malformed)
+            async with queue.worker():
+                receipt = await queue.enqueue("task", priority="low", limit="customer", key="k")
+                await receipt.result(wait=20)
+                await _none_waits(queue)
+            ends = await _ends(queue, [job.id for job in jobs])
+            fine = {("completed", 1, ""), ("failed", 1, "undecodable"), ("cancelled", 0, "expired")}
+            assert set(ends) <= fine
+            assert ends["failed", 1, "undecodable"] > len(bad) / 2
+            assert ends["completed", 1, ""] >= len(jobs) - len(bad)
+            assert not any(info.running or info.held_back for info in await queue.limits.list())
+
+
+_SPEC: Final = encode_spec(b"\xc0", "msgpack", JobOptions())
+
+
+def _overwrite(backend: Backend, ids: list[str], malformed: Malformed) -> None:
+    """Put something else in the place of what these jobs say, as another program might."""
+    if isinstance(backend, RedisBackend):
+        with backend.admin.pipeline() as pipeline:
+            for id in ids:
+                key = f"jq:{{q}}:job:{id}"
+                good = backend.admin.hget(key, "flow")
+                pipeline.hset(key, "flow", malformed.flow(good))
+            pipeline.execute()
+    elif isinstance(backend, SQLiteBackend):
+        with closing(sqlite3.connect(backend.path, timeout=10)) as connection, connection:
+            for id in ids:
+                (good,) = connection.execute("SELECT flow FROM jobs WHERE id = ?", (id,)).fetchone()
+                connection.execute(
+                    "UPDATE jobs SET flow = ? WHERE id = ?", (malformed.flow(good), id)
+                )
+
+
+@pytest.mark.storages("redis")
+async def test_a_malformed_flow_is_refused_at_the_door(
+    backend: RedisBackend, malformed: Malformed
+) -> None:
+    async with Queue("q", backend.handle(), concurrency=50) as queue:
+        _add_handler(queue)
+        await queue.enqueue("task", id="first", priority="low", unique=True)
+        before = await queue.counts()
+        refused = 0
+        good = backend.admin.hget("jq:{q}:job:first", "flow")
+        for n in range(_BATCH):
+            said = malformed.flow(good)
+            jobs = [("plain", "task", _SPEC, 0, 0, 0, "r", ""), (f"{n}", "task", _SPEC, 0, 0, 0)]
+            jobs[1] += ("r", "", said)
+            try:
+                await queue.storage._run("q", "enqueue", 1_000, pack_raw(jobs))
+            except StorageError:
+                refused += 1
+                assert await queue.counts() == before
+            else:
+                async with queue.worker():
+                    await _none_waits(queue)
+                before = await queue.counts()
+        assert refused > _BATCH / 2
+
+
+def test_what_can_be_read_of_a_record_makes_jobs(malformed: Malformed) -> None:
+    for _ in range(COUNT):
+        try:
+            schedule = decode_record(malformed.record(_RECORD))
+        except RecordError:
+            continue
+        _check_jobs(schedule)
+
+
+def _check_jobs(schedule: Schedule) -> None:
+    """The jobs of a schedule are such as a storage can store."""
+    now = 1_800_000_000_000
+    instants, next_ms = due(schedule, now - 5_000, now)
+    assert next_ms == 0 or next_ms > 0
+    for job in jobs_of("s", schedule, instants[:3], "r"):
+        assert 1 <= len(job.name.encode()) <= 255
+        assert isinstance(job.spec, bytes)
+        assert 0 <= job.ttl_ms < 2**53
+        flow = job.flow
+        if flow is not None:
+            assert flow.priority in Priority
+            assert isinstance(flow.expires_ms, int)
+            assert all(isinstance(text, str) for text in flow[2:6])
+
+
+_RECORD: Final = encode_record(
+    Schedule(
+        Every(1),
+        ScheduledJob("task", _SPEC, ttl_ms=60_000, flow=_FLOWS[4]._replace(expires_ms=60_000)),
+        Misfire.ALL,
+        1_000,
+        Overlap.QUEUE,
+    )
+)
+
+
+async def test_a_malformed_record_stops_no_other_schedule(
+    backend: Backend, malformed: Malformed, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Queue("q", backend.handle(), lease=1) as queue:
+        _add_handler(queue)
+        await queue.schedules.upsert("good", Every(0.05), JobSpec("task"))
+        for n in range(200):
+            record = malformed.record(_RECORD)
+            stored = StoredSchedule(f"bad {n}", record, 1, "t", next_ms=1)
+            assert await queue.storage.put_schedule("q", stored)
+        async with queue.worker():
+            before = (await _schedule(queue, "good")).last_at
+
+            async def goes_on() -> bool:
+                after = (await _schedule(queue, "good")).last_at
+                return after is not None and (before is None or after > before + timedelta(0.5))
+
+            await wait_until(goes_on, 20, "the good schedule goes on")
+        assert {info.id for info in await queue.schedules.list()} >= {"good"}
+        for n in range(200):
+            assert await queue.schedules.delete(f"bad {n}")
+    assert "is not fired here" in caplog.text
+    assert "unexpected error" not in caplog.text
+
+
+async def _schedule(queue: Queue, id: str) -> ScheduleInfo:
+    info = await queue.schedules.get(id)
+    assert info is not None
+    return info
 
 
 # -- messages --------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from jobqueue.flow import (
     StoredSchedule,
     Unique,
     UniqueUntil,
+    check_flow,
 )
 from jobqueue.packing import pack_raw, unpack_raw
 from jobqueue.states import EnqueueStatus, JobState
@@ -65,19 +66,24 @@ def _flow(flow: Flow) -> bytes:
 
 
 def flow_of(data: bytes) -> Flow | None:
-    """What a stored job says about when it may start."""
+    """What a stored job says about when it may start; ``None`` also for what cannot be read."""
     if not data:
         return None
-    rank, expires_ms, group, limit, key, alone, *unique = unpack_raw(data)
-    return Flow(
-        priority=LEVELS[rank],
-        expires_ms=expires_ms,
-        group=group.decode(),
-        limit=limit.decode(),
-        key=key.decode(),
-        alone=alone.decode(),
-        unique=_unique(*unique[0]) if unique else None,
-    )
+    try:
+        rank, expires_ms, group, limit, key, alone, *unique = unpack_raw(data)
+        return check_flow(
+            Flow(
+                priority=LEVELS[rank],
+                expires_ms=expires_ms,
+                group=group.decode(),
+                limit=limit.decode(),
+                key=key.decode(),
+                alone=alone.decode(),
+                unique=_unique(*unique[0]) if unique else None,
+            )
+        )
+    except Exception:  # some other program may have written anything at all
+        return None
 
 
 def _unique(key: bytes, until: bytes, window_ms: int, replace: bool, max_wait_ms: int) -> Unique:

@@ -36,6 +36,7 @@ from jobqueue.storage.sqlite.rows import (
     find_queue,
     make_queue,
     select_in,
+    unpack_flow,
 )
 
 _CLAIM: Final = f"SELECT {CLAIMED} FROM jobs JOIN specs ON job = key "
@@ -186,7 +187,9 @@ def _replay(tx: Transaction, queue: QueueRow, worker: str, token: str) -> list[C
 
 
 def _claim_of(row: Sequence[Any], fence: int, attempt: int, worker: str) -> Claim:
-    _, id, name, spec, _, _, enqueued_ms, ttl_ms, cancel_requested, _ = row
+    _, id, name, spec, _, _, enqueued_ms, ttl_ms, cancel_requested, _, flow = row
+    if flow is not None and unpack_flow(flow) is None:
+        spec = b""
     return Claim(
         id=id,
         name=name,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, cast
 
-from jobqueue.flow import LEVELS, Control, Flow, Priority, Unique, UniqueUntil
+from jobqueue.flow import LEVELS, Control, Flow, Priority, Unique, UniqueUntil, check_flow
 from jobqueue.packing import pack, unpack
 from jobqueue.states import TERMINAL, JobState
 from jobqueue.storage.sqlite.connection import Transaction
@@ -94,7 +95,8 @@ COLUMNS: Final = (
 
 
 CLAIMED: Final = (
-    "key, id, name, spec, fence, attempt, enqueued_ms, ttl_ms, cancel_value IS NOT NULL, worker"
+    "key, id, name, spec, fence, attempt, enqueued_ms, ttl_ms, cancel_value IS NOT NULL, worker, "
+    "flow"
 )
 """What a claim reads of a job."""
 
@@ -168,6 +170,7 @@ def read_control(tx: Transaction, queue: QueueRow) -> Control:
 
 
 _NORMAL: Final = LEVELS.index(Priority.NORMAL)
+_RANKS: Final = range(len(LEVELS))
 
 
 def pack_flow(flow: Flow) -> bytes:
@@ -180,26 +183,37 @@ def pack_flow(flow: Flow) -> bytes:
 
 
 def unpack_flow(packed: bytes | None) -> Flow | None:
+    """What a job says; ``None`` also for what cannot be read."""
     if packed is None:
         return None
-    level, expires_ms, group, limit, key, alone, unique = unpack(packed)
-    if unique is not None:
-        unique_key, until, *rest = unique
-        unique = Unique(unique_key, UniqueUntil(until), *rest)
-    return Flow(LEVELS[level], expires_ms, group, limit, key, alone, unique)
+    try:
+        level, expires_ms, group, limit, key, alone, unique = unpack(packed)
+        if unique is not None:
+            unique_key, until, *rest = unique
+            unique = Unique(unique_key, UniqueUntil(until), *rest)
+        return check_flow(Flow(LEVELS[level], expires_ms, group, limit, key, alone, unique))
+    except Exception:  # some other program may have written anything at all
+        return None
 
 
 def level_and_group(packed: bytes | None) -> tuple[int, str]:
     """The level, 0 for the one that is served first, and the group."""
     if packed is None:
         return _NORMAL, ""
-    fields = unpack(packed)
-    return fields[0], fields[2]
+    with suppress(Exception):
+        level, _, group, *_ = unpack(packed)
+        if level in _RANKS and isinstance(group, str):
+            return level, group
+    return _NORMAL, ""
 
 
 def limit_names(packed: bytes) -> tuple[str, str, str]:
     """The limit by key under which a job falls, its key there, and its ``alone``."""
-    return tuple(unpack(packed)[3:6])
+    with suppress(Exception):
+        limit, key, alone = unpack(packed)[3:6]
+        if isinstance(limit, str) and isinstance(key, str) and isinstance(alone, str):
+            return limit, key, alone
+    return "", "", ""
 
 
 def addresses(row: JobRow) -> list[str]:
