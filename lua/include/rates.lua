@@ -1,6 +1,6 @@
 -- How many jobs a rate lets start, as jobqueue/storage/rates.py has it for the other storages. A
--- limit is one of `limits` (see include/lanes.lua). A key lives a little longer than it counts: what
--- counts is decided by the moments in it.
+-- limit is one of `limits` (see include/lanes.lua). A key lives a little longer than it counts:
+-- what counts is decided by the moments in it.
 local RATE_LONGER_MS = 10000
 
 -- rate_room(key, limit, now): how many may start now; and when the next one may, if none.
