@@ -164,13 +164,14 @@ async def test_clear_leaves_what_holds_for_the_queue(storage: Storage) -> None:
     assert len(await storage.limits(QUEUE)) == 1
 
 
-@pytest.mark.parametrize("name", HOSTILE_NAMES.values(), ids=HOSTILE_NAMES)
-async def test_odd_names_are_cleared_and_obliterated(storage: Storage, name: str) -> None:
-    flow = Flow(group=name, limit=name, key=name, alone=name, priority=Priority.LOW)
-    await enqueue(storage, new_job(name, name=name, flow=flow), queue=name)
-    assert await clear(storage, queue=name) == 1
-    assert await storage.obliterate(name, 10) == 1
-    assert await storage.obliterate(name, 10) == 0
+async def test_odd_names_are_cleared_and_obliterated(storage: Storage) -> None:
+    for name in HOSTILE_NAMES.values():
+        flow = Flow(group=name, limit=name, key=name, alone=name, priority=Priority.LOW)
+        await enqueue(storage, new_job(name, name=name, flow=flow), queue=name)
+    for name in HOSTILE_NAMES.values():
+        assert await clear(storage, queue=name) == 1
+        assert await storage.obliterate(name, 10) == 1
+        assert await storage.obliterate(name, 10) == 0
 
 
 # -- obliterate ----------------------------------------------------------------------------------
