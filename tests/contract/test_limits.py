@@ -481,6 +481,29 @@ async def test_what_an_ended_limit_held_back_keeps_its_place(storage: Storage) -
     assert ids(await claim(storage)) == ["a", "b", "o2", "l"]
 
 
+async def test_what_a_limit_let_go_goes_before_what_it_held_back_until_its_end(
+    storage: Storage,
+) -> None:
+    await set_limit(storage, TYPE, concurrency=1)
+    await enqueue(storage, "a", "b", "c", "d")
+    assert ids(await claim(storage)) == ["a"]
+    await set_limit(storage, TYPE, concurrency=2)
+    await lift_limit(storage, TYPE)
+    assert ids(await claim(storage)) == ["b", "c", "d"]
+
+
+async def test_what_an_ended_limit_held_back_comes_once(storage: Storage) -> None:
+    await set_limit(storage, TYPE, concurrency=1)
+    await enqueue(storage, "a", "b", "c", "d")
+    (a,) = await claim(storage)
+    assert await claim(storage) == []
+    await settle(storage, completed(), a)
+    await lift_limit(storage, TYPE)
+    assert ids(await claim(storage, 1)) == ["b"]
+    assert ids(await claim(storage)) == ["c", "d"]
+    assert await claim(storage) == []
+
+
 async def test_a_limit_that_ends_while_jobs_run_counts_anew_when_it_comes_back(
     storage: Storage,
 ) -> None:

@@ -33,6 +33,7 @@ class Waiting(Protocol):
     """What is asked of a job here."""
 
     new: NewJob
+    perhaps_held: bool
 
 
 def flow_of(job: Waiting) -> Flow:
@@ -156,20 +157,24 @@ class Rules:
 
     def start(self, job: Waiting, startable: list[Waiting], low_waits: bool, now: int) -> None:
         """A job starts, and was allowed to be the next by its level."""
-        self._check_level(level_of(job), {level_of(other) for other in startable})
+        # Of those that one limit held back, the higher ones come first all the same.
+        low_could = any(
+            level_of(other) is Priority.LOW and not other.perhaps_held for other in startable
+        )
+        self._check_level(level_of(job), {level_of(other) for other in startable}, low_could)
         if level_of(job) is Priority.LOW:
             self.waited = self.stood_back = 0
         else:
             self.waited += low_waits
-            self.stood_back += any(level_of(other) is Priority.LOW for other in startable)
+            self.stood_back += low_could
         for scope, key in self.scopes(job):
             there = self.limits.get(scope)
             if there is not None and there.limit.rate is not None:
                 there.starts.setdefault(key, Starts(there.limit.rate)).add(now)
 
-    def _check_level(self, level: Priority, possible: set[Priority]) -> None:
+    def _check_level(self, level: Priority, possible: set[Priority], low_could: bool) -> None:
         every = self.control.low_every
-        if every and Priority.LOW in possible and self.stood_back >= every - 1:
+        if every and low_could and self.stood_back >= every - 1:
             assert level is Priority.LOW, "a low one has not had its share"
         elif level is Priority.LOW and every and self.waited >= every - 1:
             pass  # it may count others that could not have started

@@ -230,8 +230,11 @@ class Limits:
             lane = self._lanes.pop(key)
             self._asked.pop(lane, None)
             freed += lane.held
-        for _, _, row in freed:
-            row.held_by = None
+            for _, _, row in lane.held:
+                # Behind those that it had called before.
+                row.held_by, row.called_by = None, lane
+                lane.called += 1
+            lane.held = []
         return _in_order(freed)
 
     def _count(self, scope: LimitScope, limit: Limit, running: Sequence[Row]) -> None:
