@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, cast
 
 from jobqueue.flow import Limit, LimitInfo, LimitKind, LimitScope, Rate, RateKind
@@ -491,6 +492,7 @@ def _pack_limit(limit: Limit) -> bytes:
     return pack([limit.concurrency, fields, limit.pinned])
 
 
+@lru_cache(maxsize=256)
 def unpack_limit(body: bytes) -> Limit:
     concurrency, rate, pinned = unpack(body)
     if rate is not None:
