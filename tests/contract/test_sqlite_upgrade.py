@@ -96,6 +96,8 @@ _JOBS: Final = (
     ("running", "running", 5, 0, 3),
 )
 
+_COLUMNS: Final = 'SELECT name, type, "notnull", dflt_value, pk FROM pragma_table_info(?)'
+
 
 def _write_old_file(path: Path, version: int) -> None:
     with closing(sqlite3.connect(path)) as old:
@@ -120,17 +122,15 @@ def _write_old_file(path: Path, version: int) -> None:
         old.commit()
 
 
-def _shape(path: Path) -> tuple[int, set[tuple[str, str]], dict[str, set[tuple[object, ...]]]]:
+def _shape(path: Path) -> tuple[int, set[tuple[str, ...]], dict[str, set[tuple[object, ...]]]]:
+    """Its version, its indices and triggers as they were made, and the columns of its tables, in
+    no order."""
     with closing(sqlite3.connect(path)) as file:
         version = file.execute("PRAGMA user_version").fetchone()[0]
-        parts = set(file.execute("SELECT type, name FROM sqlite_schema").fetchall())
-        columns = {
-            name: set(file.execute("SELECT * FROM pragma_table_info(?)", (name,)).fetchall())
-            for kind, name in parts
-            if kind == "table"
-        }
-        # The order of columns alone may differ.
-        return version, parts, {name: {row[1:] for row in rows} for name, rows in columns.items()}
+        parts = file.execute("SELECT type, name, sql FROM sqlite_schema").fetchall()
+        tables = [name for kind, name, _ in parts if kind == "table"]
+        columns = {name: set(file.execute(_COLUMNS, (name,)).fetchall()) for name in tables}
+    return version, {part for part in parts if part[0] != "table"}, columns
 
 
 @pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))

@@ -237,7 +237,8 @@ class Lanes:
                 self._changed[_QUEUE] = everything
 
     def hold_back(self, jobs: Sequence[tuple[Candidate, Lane]]) -> None:
-        """Put jobs aside, each with the lane that does not let it start."""
+        """Put jobs aside, each with the lane that does not let it start. One that was held back
+        before, and has not started since, keeps the turn that it had."""
         for _, lane in jobs:
             self._changed[lane.name] = lane
             lane.holds = True
@@ -254,7 +255,7 @@ class Lanes:
                     job.key,
                     lane.key,
                     level_and_group(job.flow)[0],
-                    self._queue.next_place() if job.held_turn is None else job.held_turn,
+                    self._queue.next_place(),
                 )
                 for job, lane in jobs
             ],

@@ -114,7 +114,6 @@ class Candidate(NamedTuple):
         place: In its line.
         start_by_ms: When it expires; 0 for never.
         held_by: Key of the lane that last held it back since it last ran, or ``None``.
-        held_turn: When one first did.
     """
 
     row: tuple[Any, ...]
@@ -125,7 +124,6 @@ class Candidate(NamedTuple):
     place: int
     start_by_ms: int
     held_by: int | None
-    held_turn: int | None
 
 
 _CLAIMED: Final = CLAIMED.count(",") + 1
@@ -133,7 +131,7 @@ _SMALL_BYTES: Final = 4096
 _SPEC: Final = f"CASE WHEN length(spec) <= {_SMALL_BYTES} THEN spec END"
 _CANDIDATES: Final = (
     f"SELECT {CLAIMED.replace('spec', _SPEC)}, "
-    "key, name, flow, length(spec), place, start_by_ms, lane, turn FROM jobs "
+    "key, name, flow, length(spec), place, start_by_ms, lane FROM jobs "
     "JOIN specs ON specs.job = key LEFT JOIN held ON held.job = key "
     "WHERE queue = ? AND state = 'queued' AND line = ? AND place > ? ORDER BY place LIMIT ?"
 )
