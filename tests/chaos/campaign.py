@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 from jobqueue import Queue, StorageError
 from jobqueue.storage.base import MAX_BATCH, StoredJob
 from tests.chaos.director import Director
-from tests.chaos.loads import FLOW, PLAIN
+from tests.chaos.loads import FLOW, JOBS_OF_A_KEY, PLAIN
 from tests.chaos.orders import QUEUE, Orders, job_id
 from tests.chaos.programs import open_queue
 from tests.chaos.promises import Promises, left_under_limits, state_of
@@ -103,6 +103,7 @@ def _orders(scenario: Scenario, place: Stage) -> Orders:
         concurrency=scenario.concurrency,
         sleep_ms=scenario.sleep_ms,
         load=scenario.load,
+        keys=max(2, place.size.jobs // JOBS_OF_A_KEY),
         # So few that enqueueing lasts as long as the run, and its faults meet both sides.
         backlog=max(20, min(scenario.backlog, place.size.jobs // 20)),
         seed=place.seed,

@@ -20,7 +20,8 @@ CUSTOMER: Final = "customer"
 TENANT: Final = "tenant"
 """The limit by key that is changed now and then."""
 CUSTOMERS: Final = 50
-MANY_CUSTOMERS: Final = 1_000
+JOBS_OF_A_KEY: Final = 100
+"""Where jobs say nothing but their key."""
 SINGLE: Final = "single"
 RATED: Final = "rated"
 RATE: Final = 300
@@ -83,8 +84,9 @@ def _nothing(number: int) -> Said:
     return Said("task", {})
 
 
-def _of_many_customers(number: int) -> Said:
-    return Said("task", {"limit": CUSTOMER, "key": f"{number % MANY_CUSTOMERS}"})
+def _of_one_customer(number: int) -> Said:
+    """One job of each key, then the next one of each, whatever the keys are."""
+    return Said("task", {"limit": CUSTOMER})
 
 
 def _rated(number: int) -> Said:
@@ -168,21 +170,24 @@ LOADS: Final = {
         schedules=tuple(SCHEDULES),
         is_directed=True,
     ),
-    "keys": Load(say=_of_many_customers, by_key=_ONE_EACH),
+    "keys": Load(say=_of_one_customer, by_key=_ONE_EACH),
     "bucket": Load(say=_rated, by_type={RATED: Limit(rate=BUCKET)}, is_at_its_rate=True),
     "window": Load(say=_rated, by_type={RATED: Limit(rate=WINDOW)}, is_at_its_rate=True),
 }
 
 
-def said_by(load: str, number: int, *, alone: bool = False) -> Said:
+def said_by(load: str, number: int, *, keys: int = 0, alone: bool = False) -> Said:
     """What a job of a load says.
 
     Args:
         load: Its name.
         number: The job's.
+        keys: Of so many, where it says nothing but its key.
         alone: It must not give way to another job, as one whose result is awaited.
     """
     said = LOADS[load].say(number)
+    if said.options.keys() == {"limit"}:
+        return Said(said.name, said.options | {"key": f"{number % keys}"})
     if alone and said.name in RULES:
         options = {
             name: said.options[name] for name in said.options if name not in RULES[said.name]

@@ -40,6 +40,7 @@ class Orders:
         waits: The process does not begin before it is told to (SIGUSR1).
         skew_ms: The process's clock is wrong by up to so much.
         load: What the jobs are like, by its name in :data:`tests.chaos.loads.LOADS`.
+        keys: How many keys they have, where they say nothing but their key.
     """
 
     url: str
@@ -58,6 +59,7 @@ class Orders:
     waits: bool = False
     skew_ms: int = 0
     load: str = "plain"
+    keys: int = 1
 
     def dumps(self) -> str:
         return json.dumps(asdict(self))

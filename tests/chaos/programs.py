@@ -257,7 +257,7 @@ def _batches(orders: Orders, *, alone: bool = False) -> Iterator[list[JobSpec[An
     randomly = random.Random(orders.seed)
 
     def spec(number: int) -> JobSpec[Any]:
-        said = said_by(orders.load, number, alone=alone)
+        said = said_by(orders.load, number, keys=orders.keys, alone=alone)
         options = JobOptions(id=job_id(number), **said.options)
         return JobSpec(said.name, randomly.randint(*orders.sleep_ms), options)
 
