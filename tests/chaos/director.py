@@ -40,7 +40,6 @@ class Director:
         self._dice: random.Random = place.dice("director")
         self._doomed = 0
         self._declared_after = 0
-        self.acts = 0
 
     async def begin(self) -> None:
         """Put limits and schedules in force."""
@@ -55,11 +54,12 @@ class Director:
             *(self._pause, self._doom, self._doom, self._limit_queue, self._limit_others),
             *(self._bound, self._drain, self._share, self._hurry, self._rest, self._run_now),
         )
+        act: Callable[[], Awaitable[None]] = self._doom  # so that each run has some
         while True:
             await self._declare_again()
             await asyncio.sleep(self._dice.uniform(0.05, 0.3))
-            await self._dice.choice(acts)()
-            self.acts += 1
+            await act()
+            act = self._dice.choice(acts)
 
     async def end(self) -> None:
         """Let all that waits run, and nothing new come."""
