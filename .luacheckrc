@@ -5,10 +5,10 @@ read_globals = {
   -- from lua/include, put in front of a script by the loader
   "now_ms", "text", "count", "fences_draw", "attempt_of", "events_begin", "events_add",
   "events_publish", "replies_add", "replies_publish", "replies_remember", "finished_index", "expiry",
-  "delay", "promote", "next_due", "pieces", "pieces_join", "pieces_value", "flow_of", "flow_refusal", "flow_on",
+  "delay", "promote", "next_due", "pieces", "pieces_join", "pieces_value", "flow_of", "intake_refusal", "flow_on",
   "flow_off", "flow_stored", "flow_ended", "flow_kept", "flow_forgotten", "lines_open", "lanes_open", "ending_open",
   "storing_open", "storing_answer", "storing_flush",
-  "storing_known", "intake_add", "intake_save", "admitted", "rate_room", "rate_charge", "choose", "next_step", "PLAIN", "UNREADABLE", "LOW", "LEVELS", "lane_scope", "lane_of_key", "waiting",
+  "storing_known", "intake_add", "intake_save", "admitted", "with_flow", "rate_room", "rate_charge", "choose", "next_step", "PLAIN", "UNREADABLE", "LOW", "LEVELS", "lane_scope", "lane_of_key", "waiting",
 }
 -- An include defines functions for others; `finish` and `count` name what they do.
 files["lua/include"] = { ignore = { "211", "431" } }

@@ -28,8 +28,8 @@
 --   each job: id, name, spec, fence, attempt, enqueued_ms, ttl_ms
 -- EVENTS
 --   started, cancelled
--- include: clock counts fences attempt events replies finished pieces lines scopes rates lanes
--- include: delayed ending upkeep choosing
+-- include: clock counts fences attempt events pieces delayed
+-- with flow: replies finished lines scopes rates lanes ending upkeep choosing
 -- flags: allow-oom
 local job, ready, inbox, delayed, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local workers, claimed, stale, counts = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
@@ -67,8 +67,11 @@ if last and string.sub(last, 1, #token) == token then
     local found = read(id)
     if found[1] == 'running' and found[7] == text(first + i - 1) then
       local said = redis.call('HMGET', job .. id, 'flow', 'flow1')
-      if flow_of(job .. id, said[1], said[2]) == UNREADABLE then
-        found[2] = ''
+      if said[1] then
+        local kit = with_flow()
+        if kit.flow_of(job .. id, said[1], said[2]) == kit.UNREADABLE then
+          found[2] = ''
+        end
       end
       jobs[#jobs + 1] = reply_of(id, found, found[7], attempt_of(found[4], found[7]))
     end
@@ -114,7 +117,7 @@ local function take(list)
 end
 
 if told[2] then
-  due_in, more = choose({
+  due_in, more = with_flow().choose({
     job = job, ready = ready, inbox = inbox, delayed = delayed, counts = counts, stale = stale,
     prefix = prefix, events = events, injected = ARGV[1], now = now, expired = ARGV[7],
     inline_bytes = tonumber(ARGV[8]), wanted = wanted, max_bytes = max_bytes,

@@ -18,15 +18,16 @@
 --   for each job: status, state, value or nil, id of another job that this is about or nil
 -- EVENTS
 --   enqueued
--- include: clock counts events replies pieces lines delayed storing admission intake
+-- include: clock counts events replies pieces delayed storing intake
+-- with flow: lines admission
 local job, ready, delayed, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local finished_cancelled, stale, events_channel, prefix = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
-local storing = storing_open({
-  job = job, ready = ready, delayed = delayed, counts = counts, stale = stale, prefix = prefix,
-  finished_cancelled = finished_cancelled, now = now_ms(ARGV[1]), inline_bytes = tonumber(ARGV[2]),
-})
+local storing = storing_open(
+  job, ready, delayed, counts, finished_cancelled, stale, prefix, now_ms(ARGV[1]),
+  tonumber(ARGV[2]), with_flow, false
+)
 local jobs = cmsgpack.unpack(ARGV[3])
-local refusal = flow_refusal(jobs)
+local refusal = intake_refusal(storing, jobs)
 if refusal then
   return refusal
 end

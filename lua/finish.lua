@@ -22,7 +22,8 @@
 --   for each job: 1 if the outcome counts, 0 if the lease was lost
 -- EVENTS
 --   the event of each outcome
--- include: clock counts attempt events replies finished pieces lines scopes rates lanes delayed
+-- include: clock counts attempt events replies finished pieces delayed
+-- with flow: lines scopes rates lanes
 -- flags: allow-oom
 local job, ready, delayed, leases, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local finished = { completed = KEYS[6], failed = KEYS[7], cancelled = KEYS[8] }
@@ -39,8 +40,9 @@ local reply_batches = {}
 local kept_for = {}
 local heard_until, uses_flow = unpack(redis.call('HMGET', counts, 'heard_until', 'flow'))
 local events = events_begin(heard_until, now)
-local lines = uses_flow and lines_open(prefix, ready, counts)
-local lanes = lines and lanes_open(prefix, job, counts, now, lines)
+local kit = uses_flow and with_flow()
+local lines = kit and kit.lines_open(prefix, ready, counts)
+local lanes = kit and kit.lanes_open(prefix, job, counts, now, lines)
 local freed, flows = {}, {}
 
 local function finish(id, key, state, value, ttl_ms, addresses)
@@ -102,11 +104,11 @@ for _, outcome in ipairs(cmsgpack.unpack(ARGV[4])) do
       end
     end
     if lines then
-      local flow = flow_of(key, found[6], found[7])
+      local flow = kit.flow_of(key, found[6], found[7])
       flows[id] = flow
       lanes.count(freed, found[5], flow)
-      if finished[state] and flow ~= PLAIN then
-        flow_ended(prefix, id, flow, ttl_ms)
+      if finished[state] and flow ~= kit.PLAIN then
+        kit.flow_ended(prefix, id, flow, ttl_ms)
         changes.flowing = changes.flowing - 1
       end
     end

@@ -19,7 +19,8 @@
 --   1 if that version is stored, by this call or a repeat of it; 0 if another one is
 -- EVENTS
 --   enqueued
--- include: clock counts events replies pieces lines delayed storing admission intake
+-- include: clock counts events replies pieces delayed storing intake
+-- with flow: lines admission
 local job, ready, delayed, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local finished_cancelled, stale, events_channel, prefix = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local id = ARGV[4]
@@ -33,7 +34,11 @@ elseif old[1] ~= new[1] - 1 then
   return 0
 end
 local jobs = cmsgpack.unpack(ARGV[3])
-local refusal = flow_refusal(jobs)
+local storing = storing_open(
+  job, ready, delayed, counts, finished_cancelled, stale, prefix, now_ms(ARGV[1]),
+  tonumber(ARGV[2]), with_flow, true
+)
+local refusal = intake_refusal(storing, jobs)
 if refusal then
   return refusal
 end
@@ -43,11 +48,6 @@ if new[3] > 0 then
 else
   redis.call('ZREM', due, id)
 end
-local storing = storing_open({
-  job = job, ready = ready, delayed = delayed, counts = counts, stale = stale, prefix = prefix,
-  finished_cancelled = finished_cancelled, now = now_ms(ARGV[1]), inline_bytes = tonumber(ARGV[2]),
-  is_open = true,
-})
 for _, new_job in ipairs(jobs) do
   intake_add(storing, new_job)
 end

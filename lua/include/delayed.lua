@@ -32,7 +32,7 @@ local function promote(job, delayed, ready, counts, now, limit, lines)
       changes[state] = changes[state] - 1
       changes.queued = changes.queued + 1
       if lines then
-        lines.push_tail(id, flow_of(key, found[2], found[3]))
+        lines.push_tail(id, lines.flow_of(key, found[2], found[3]))
       else
         pointers[#pointers + 1] = id
       end

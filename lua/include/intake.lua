@@ -1,15 +1,10 @@
+-- intake_refusal(at, jobs): the error for jobs that cannot be stored, before the first change.
 -- intake_add(at, new): store a job if its id is new, else answer for the one that is there.
 -- intake_save(at, events_channel): write down what goes for all, and tell: the answers. at: see
 -- include/storing.lua.
 local STORED = {
   queued = { 'queued', 'queued', false }, scheduled = { 'queued', 'scheduled', false },
 }
-
-local function append(fields, ...)
-  for i = 1, select('#', ...) do
-    fields[#fields + 1] = select(i, ...)
-  end
-end
 
 local function intake_store(at, key, new)
   local id, name, spec, delay_ms, due_ms, ttl_ms, request, reply_to, said = unpack(new)
@@ -30,7 +25,9 @@ local function intake_store(at, key, new)
     fields[#fields + 1], fields[#fields + 2] = 'reply_to', reply_to
   end
   if said then
-    append(fields, pieces('flow', said))
+    for _, part in ipairs({ pieces('flow', said) }) do
+      fields[#fields + 1] = part
+    end
   end
   if state == 'scheduled' then
     fields[#fields + 1], fields[#fields + 2] = 'due_ms', due_ms
@@ -45,11 +42,11 @@ local function intake_store(at, key, new)
   end
   local flow = said and cmsgpack.unpack(said)
   if flow then
-    flow_stored(at.prefix, id, flow, at.now)
+    at.kit.flow_stored(at.prefix, id, flow, at.now)
     at.changes.flowing = at.changes.flowing + 1
   end
   if state == 'queued' then
-    if not flow or (flow[1] == PLAIN[1] and flow[3] == '') then
+    if not flow or (flow[1] == at.kit.PLAIN[1] and flow[3] == '') then
       at.pointers[#at.pointers + 1] = id
     else
       storing_flush(at)
@@ -61,6 +58,21 @@ local function intake_store(at, key, new)
   at.answers[#at.answers + 1] = STORED[state]
 end
 
+-- What only a queue that uses time and flow needs: made once, when somebody needs it.
+local function intake_kit(at)
+  at.kit = at.kit or at.with_flow()
+  return at.kit
+end
+
+-- One of them says what cannot be read.
+local function intake_refusal(at, jobs)
+  for _, new in ipairs(jobs) do
+    if new[9] and not intake_kit(at).flow_read(new[9]) then
+      return redis.error_reply('ERR what job ' .. new[1] .. ' says about its start is malformed')
+    end
+  end
+end
+
 -- Store one, or answer for the one that is there.
 local function intake_add(at, new)
   local id, request = new[1], new[7]
@@ -70,13 +82,16 @@ local function intake_add(at, new)
     storing_answer(at, 'queued', state, false)
   elseif state and state ~= 'cancelled' then
     storing_known(at, key, state, new[8])
-  elseif (at.uses_flow or new[9]) and not admitted(at, new) then
+  elseif (at.uses_flow or new[9]) and not intake_kit(at).admitted(at, new) then
     return
   elseif not state then
     intake_store(at, key, new)
   else
     local old = redis.call('HMGET', key, 'cancel_request', 'flow', 'flow1')
-    flow_forgotten(at.prefix, id, flow_of(key, old[2], old[3]))
+    if old[2] then
+      local kit = intake_kit(at)
+      kit.flow_forgotten(at.prefix, id, kit.flow_of(key, old[2], old[3]))
+    end
     redis.call('DEL', key)
     redis.call('ZREM', at.finished_cancelled, id)
     intake_store(at, key, new)

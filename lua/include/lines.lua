@@ -42,15 +42,6 @@ local function flow_of(key, first, second)
   return first and (flow_read(pieces_join(key, 'flow', first, second)) or UNREADABLE) or PLAIN
 end
 
--- flow_refusal(jobs): the error for new jobs of which one says what cannot be read, or nil.
-local function flow_refusal(jobs)
-  for _, new in ipairs(jobs) do
-    if new[9] and not flow_read(new[9]) then
-      return redis.error_reply('ERR what job ' .. new[1] .. ' says about its start is malformed')
-    end
-  end
-end
-
 -- flow_on(prefix, ready, counts): from now on the queue uses time and flow.
 local function flow_on(prefix, ready, counts)
   if redis.call('HSETNX', counts, 'flow', 1) == 1 and redis.call('EXISTS', ready) == 1 then
@@ -292,5 +283,6 @@ local function lines_open(prefix, ready, counts)
     taken = {}
   end
 
+  lines.flow_of = flow_of
   return lines
 end

@@ -1,14 +1,18 @@
 -- What stores jobs from outside, and answers for those that are there (include/intake.lua), goes by
--- one table. storing_open(at) completes it: at has the script's job, ready, delayed, counts,
--- finished_cancelled, stale, prefix, now, inline_bytes, and is_open where jobs are stored also
--- while the queue takes nothing new. No closures over it: they would cost every enqueue.
-local function storing_open(at)
-  local told = redis.call('HMGET', at.counts, 'heard_until', 'flow')
-  at.events, at.uses_flow = events_begin(told[1], at.now), told[2]
-  at.now_text = text(at.now)
-  at.answers, at.pointers, at.due_entries = {}, {}, {}
-  at.changes = { queued = 0, scheduled = 0, flowing = 0 }
-  return at
+-- one table, made here of the script's names. is_open: jobs are stored also while the queue takes
+-- nothing new. No closures over it, and all fields at once: each would cost every enqueue.
+local function storing_open(
+  job, ready, delayed, counts, finished_cancelled, stale, prefix, now, inline_bytes, with_flow,
+  is_open
+)
+  local told = redis.call('HMGET', counts, 'heard_until', 'flow')
+  return {
+    job = job, ready = ready, delayed = delayed, counts = counts, stale = stale, prefix = prefix,
+    finished_cancelled = finished_cancelled, now = now, now_text = text(now),
+    inline_bytes = inline_bytes, with_flow = with_flow, is_open = is_open, uses_flow = told[2],
+    events = events_begin(told[1], now), kit = false, lines = false, answers = {}, pointers = {},
+    due_entries = {}, changes = { queued = 0, scheduled = 0, flowing = 0 },
+  }
 end
 
 local function storing_answer(at, status, state, value, other)

@@ -46,7 +46,7 @@ def _section(name: str, title: str) -> list[str]:
 
 
 def _included(name: str) -> list[str]:
-    lines = re.findall(r"^-- include: (.+)$", _header(name), re.MULTILINE)
+    lines = re.findall(r"^-- (?:include|with flow): (.+)$", _header(name), re.MULTILINE)
     return " ".join(lines).split()
 
 
