@@ -10,7 +10,7 @@ from jobqueue.flow import OPEN, Control
 from jobqueue.states import EventType, JobState, RescheduleResult
 from jobqueue.storage.base import MAX_BATCH
 from jobqueue.storage.sqlite.connection import Transaction
-from jobqueue.storage.sqlite.limiting import Lanes
+from jobqueue.storage.sqlite.lanes import Lanes
 from jobqueue.storage.sqlite.lines import Lines
 from jobqueue.storage.sqlite.outbox import Outbox
 from jobqueue.storage.sqlite.rows import (

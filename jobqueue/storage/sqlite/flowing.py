@@ -8,7 +8,7 @@ from jobqueue.outcome import EXPIRED
 from jobqueue.states import EventType, JobState
 from jobqueue.storage.base import MAX_BATCH, MAX_CLAIM_BYTES
 from jobqueue.storage.sqlite.connection import Transaction
-from jobqueue.storage.sqlite.limiting import Lane, Lanes
+from jobqueue.storage.sqlite.lanes import Lane, Lanes
 from jobqueue.storage.sqlite.lines import HIGH, LOW, NORMAL, Candidate, Lines, Turns
 from jobqueue.storage.sqlite.outbox import Outbox
 from jobqueue.storage.sqlite.rows import COLUMNS, JobRow, QueueRow, write_each

@@ -1,7 +1,7 @@
 """Lines: where queued jobs wait, by level and group, and which group's turn it is.
 
 A job's ``line`` is 0, 1 or 2 when it waits in no group, at its level; larger for a line of a group;
-below 0 while a limit holds it back (see ``limiting``). Groups of a level stand in the table
+below 0 while a limit holds it back (see ``lanes``). Groups of a level stand in the table
 ``lines``, in the order of their turns, from the first job that joins them until a claim finds them
 empty. The jobs without a group stand there too, but only beside others.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from jobqueue.storage.sqlite.connection import Transaction
-from jobqueue.storage.sqlite.limiting import drop_idle_lanes
+from jobqueue.storage.sqlite.lanes import drop_idle_lanes
 from jobqueue.storage.sqlite.outbox import KEEP_MS, drop_old_messages, machine_ms
 from jobqueue.storage.sqlite.rows import find_queue
 
