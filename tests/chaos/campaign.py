@@ -127,10 +127,8 @@ async def _perform(scenario: Scenario, place: Stage, show: Show) -> tuple[list[s
     harm = asyncio.create_task(scenario.plan(place))
     directing = asyncio.create_task(director.direct())
     problems = await _watch(place, harm, show)
-    directing.cancel()
-    await asyncio.wait([directing])
-    if not directing.cancelled():
-        directing.result()
+    director.stop()
+    await directing
     await director.end()
     async with open_queue(orders) as queue:
         idle = await _drained(place, queue, show)

@@ -39,6 +39,7 @@ class Director:
         self._load = LOADS[orders.load]
         self._dice: random.Random = place.dice("director")
         self._doomed = 0
+        self._is_over = False
         self._declared_after = 0
 
     async def begin(self) -> None:
@@ -47,7 +48,7 @@ class Director:
         self._place.pen.note("declared")
 
     async def direct(self) -> None:
-        """Change something, again and again, until cancelled."""
+        """Change something, again and again, until :meth:`stop`; each change to its end."""
         if not self._load.is_directed:
             return
         acts = (
@@ -55,11 +56,15 @@ class Director:
             *(self._bound, self._drain, self._share, self._hurry, self._rest, self._run_now),
         )
         act: Callable[[], Awaitable[None]] = self._doom  # so that each run has some
-        while True:
+        while not self._is_over:
             await self._declare_again()
             await asyncio.sleep(self._dice.uniform(0.05, 0.3))
             await act()
             act = self._dice.choice(acts)
+
+    def stop(self) -> None:
+        """Let :meth:`direct` return soon."""
+        self._is_over = True
 
     async def end(self) -> None:
         """Let all that waits run, and nothing new come."""
