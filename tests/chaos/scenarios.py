@@ -102,8 +102,10 @@ _RATED: Final[dict[str, Any]] = {
     "lease": 30.0,
     "plan": faults.nothing,
     "judge": judges.undisturbed,
-    "concurrency": 10,
-    "sleep_ms": (50, 150),
+    # All slots start at once at first, and so again a window later: few, that no window of five
+    # seconds lies in between two such moments and has too few.
+    "concurrency": 4,
+    "sleep_ms": (20, 80),
 }
 
 SCENARIOS: Final = {
