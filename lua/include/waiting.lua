@@ -13,9 +13,12 @@ local function waiting(at, limit)
   end
 
   local function pop_list(key)
-    local found = #ids < limit and redis.call('LPOP', key, text(limit - #ids)) or {}
-    take(found, 1)
-    if #found > 0 then
+    while #ids < limit do
+      local found = redis.call('LPOP', key, text(limit - #ids))
+      if not found then
+        return
+      end
+      take(found, 1) -- which leaves out tickets: there may be more behind them
       redis.call('SREM', at.stale, unpack(found))
     end
   end

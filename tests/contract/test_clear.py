@@ -95,6 +95,27 @@ async def test_clear_ends_no_more_than_its_limit(storage: Storage) -> None:
     assert await storage.counts(QUEUE) == only(cancelled=5)
 
 
+@pytest.mark.parametrize("forget", [False, True])
+async def test_no_call_finds_nothing_while_a_job_waits(storage: Storage, forget: bool) -> None:
+    for n in range(3):
+        await enqueue(storage, new_job(f"{n}", delay_ms=HOUR))
+        await cancel(storage, f"{n}")
+    await enqueue(storage, *high("h"), "n", *low("l"))
+    if forget:
+        assert [await storage.obliterate(QUEUE, 1) for _ in range(7)] == [1] * 6 + [0]
+    else:
+        assert [await clear(storage, 1) for _ in range(4)] == [1, 1, 1, 0]
+
+
+async def test_a_call_finds_a_job_behind_those_that_were_cancelled(storage: Storage) -> None:
+    await enqueue(storage, new_job("later", delay_ms=HOUR), "gone", "waits")
+    await cancel(storage, "later", "gone")
+    await enqueue(storage, *high("h"))
+    await cancel(storage, "h")
+    assert await clear(storage, 1) == 1
+    assert (await stored(storage, "waits")).value == b"cleared"
+
+
 async def test_clear_ends_a_whole_batch(storage: Storage) -> None:
     await enqueue(storage, *(f"{n}" for n in range(MAX_BATCH)))
     await enqueue(storage, "one more")
