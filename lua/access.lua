@@ -7,17 +7,19 @@
 --   reply    prefix   of the channels of replies
 --   events   channel
 --   control  channel
+--   handed   hash     named as the channels on which workers are handed jobs begin
 -- ARGV
 --   1  '1' for all that a worker does, '' for what the scripts do
 -- RETURNS
 --   { what is refused, such as 'HSET' or 'PUBLISH jq:{queue}:events' }
 local ready, inbox, reply, events, control = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local handed = KEYS[6] .. ':'
 local SCRIPTS = {
   'DEL', 'EXISTS', 'GET', 'HDEL', 'HEXISTS', 'HGET', 'HGETALL', 'HINCRBY', 'HKEYS', 'HLEN',
   'HMGET', 'HSET', 'HSETNX', 'HSTRLEN', 'LINDEX', 'LLEN', 'LPOP', 'LPUSH', 'LRANGE', 'LREM',
-  'LSET', 'PEXPIRE', 'PEXPIREAT', 'PTTL', 'RENAME', 'RPUSH', 'SADD', 'SET', 'SREM', 'ZADD',
-  'ZCARD', 'ZCOUNT', 'ZPOPMIN', 'ZRANGE', 'ZRANGEBYSCORE', 'ZRANK', 'ZREM', 'ZREMRANGEBYSCORE',
-  'ZSCORE',
+  'LSET', 'PEXPIRE', 'PEXPIREAT', 'PTTL', 'RENAME', 'RPUSH', 'SADD', 'SET', 'SISMEMBER', 'SREM',
+  'ZADD', 'ZCARD', 'ZCOUNT', 'ZPOPMIN', 'ZRANGE', 'ZRANGEBYSCORE', 'ZRANK', 'ZREM',
+  'ZREMRANGEBYSCORE', 'ZSCORE',
 }
 local refused = {}
 
@@ -32,7 +34,7 @@ for _, command in ipairs(SCRIPTS) do
 end
 need('TIME', 'TIME')
 need('SCRIPT|LOAD', 'SCRIPT', 'LOAD', '') -- also for a server that knows them all today
-for _, channel in ipairs({ reply, events, control }) do
+for _, channel in ipairs({ reply, events, control, handed }) do
   need('PUBLISH ' .. channel, 'PUBLISH', channel, '')
 end
 if ARGV[1] == '1' then
@@ -40,6 +42,7 @@ if ARGV[1] == '1' then
   need('CLIENT|ID', 'CLIENT', 'ID')
   need('CLIENT|UNBLOCK', 'CLIENT', 'UNBLOCK', '0')
   need('SUBSCRIBE ' .. control, 'SUBSCRIBE', control)
+  need('SUBSCRIBE ' .. handed, 'SUBSCRIBE', handed)
   need('PING', 'PING')
 end
 return refused

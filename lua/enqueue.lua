@@ -17,16 +17,26 @@
 -- RETURNS
 --   for each job: status, state, value or nil, id of another job that this is about or nil
 -- EVENTS
---   enqueued
--- include: clock counts events replies pieces delayed storing intake
--- with flow: lines admission
+--   enqueued, started
+-- include: clock events pieces fences offers newjob handing
 local job, ready, delayed, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local finished_cancelled, stale, events_channel, prefix = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
-local storing = storing_open(
-  job, ready, delayed, counts, finished_cancelled, stale, prefix, now_ms(ARGV[1]),
-  tonumber(ARGV[2]), with_flow, false
-)
+local now, inline_bytes = now_ms(ARGV[1]), tonumber(ARGV[2])
 local jobs = cmsgpack.unpack(ARGV[3])
+if
+  #jobs == 1
+  and handing_over(jobs[1], now, job, counts, stale, prefix, inline_bytes, events_channel)
+then
+  return { { 'queued', 'queued', false } }
+end
+
+-- Not before: what a script defines takes time, and a lone job is one that somebody waits for.
+-- include: counts replies delayed storing intake
+-- with flow: lines admission
+local storing = storing_open(
+  job, ready, delayed, counts, finished_cancelled, stale, prefix, now, inline_bytes, with_flow,
+  false
+)
 local refusal = intake_refusal(storing, jobs)
 if refusal then
   return refusal

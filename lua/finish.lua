@@ -18,11 +18,13 @@
 --   3    largest value in bytes that travels in a reply
 --   4    msgpack array of outcomes: { id, fence (text), state, event, refund (1 or 0), delay_ms,
 --        value, ttl_ms }
+--   5    '', or for how many ms the worker, idle now, offers to take a job at once
+--   6    under what lease in ms
 -- RETURNS
 --   for each job: 1 if the outcome counts, 0 if the lease was lost
 -- EVENTS
 --   the event of each outcome
--- include: clock counts attempt events replies finished pieces delayed
+-- include: clock counts attempt events replies finished pieces delayed offers
 -- with flow: lines scopes rates lanes
 -- flags: allow-oom
 local job, ready, delayed, leases, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -38,7 +40,8 @@ local longest = { completed = 0, failed = 0, cancelled = 0 }
 local changes = { queued = 0, scheduled = 0, retrying = 0, flowing = 0 }
 local reply_batches = {}
 local kept_for = {}
-local heard_until, uses_flow = unpack(redis.call('HMGET', counts, 'heard_until', 'flow'))
+local heard_until, uses_flow, last_fence =
+  unpack(redis.call('HMGET', counts, 'heard_until', 'flow', 'fence'))
 local events = events_begin(heard_until, now)
 local kit = uses_flow and with_flow()
 local lines = kit and kit.lines_open(prefix, ready, counts)
@@ -148,6 +151,9 @@ if #settled > 0 then
   end
   delay(delayed, ready, due_entries)
   count(counts, changes)
+  if ARGV[5] ~= '' and not uses_flow then
+    redis.call('HSET', counts, 'offer', offer_made(now, ARGV[5], ARGV[6], last_fence, worker))
+  end
   replies_publish(reply_batches)
   events_publish(events_channel, events)
 end

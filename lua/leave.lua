@@ -14,7 +14,7 @@
 --      is in its inbox is given back as soon as it is dead)
 -- RETURNS
 --   1 if something was given back or forgotten
--- include: clock pieces lines
+-- include: clock pieces lines offers
 -- flags: allow-oom
 local ready, inbox, claimed, workers = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local counts, prefix = KEYS[5], KEYS[6]
@@ -42,6 +42,8 @@ for i = #ids, 1, -1 do
 end
 redis.call('DEL', inbox)
 redis.call('HDEL', claimed, ARGV[2])
+redis.call('HDEL', prefix .. 'handed', ARGV[2])
+offer_end(counts, ARGV[2])
 if forget then
   redis.call('ZREM', workers, ARGV[2])
 end

@@ -148,22 +148,47 @@ class ActiveJobs:
 
 
 class Slots:
-    """How many more jobs may run."""
+    """How many more jobs may run.
 
-    def __init__(self, count: int) -> None:
+    Args:
+        count: Of them.
+        most: How many one claim may ask for.
+
+    Attributes:
+        free: For which there are neither jobs nor a claim.
+        reserved: For what a claim under way may bring.
+    """
+
+    def __init__(self, count: int, most: int) -> None:
         self.free = count
+        self.reserved = 0
+        self._most = most
         self._freed = asyncio.Event()
 
-    def take(self, count: int) -> None:
-        self.free -= count
+    def take(self) -> None:
+        """Use a free one."""
+        self.free -= 1
 
     def give(self) -> None:
+        """Give one back."""
         self.free += 1
         self._freed.set()
 
-    async def available(self) -> int:
-        """Wait until at least one is free; say how many are."""
+    @property
+    def has_spare(self) -> bool:
+        """Whether one stays free beside a claim, be it under way or about to be."""
+        return self.free > (0 if self.reserved else self._most)
+
+    async def reserve(self) -> int:
+        """Set aside what one claim may ask for; wait until there is any."""
         while self.free <= 0:
             self._freed.clear()
             await self._freed.wait()
-        return self.free
+        self.reserved = min(self.free, self._most)
+        self.free -= self.reserved
+        return self.reserved
+
+    def use_reserved(self, count: int) -> None:
+        """Use so many of those that are set aside, and free the others."""
+        self.free += self.reserved - count
+        self.reserved = 0

@@ -6,14 +6,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from math import ceil
 from typing import Final
 
 from jobqueue.backoff import Outage
 from jobqueue.consumer.active import Slots
 from jobqueue.errors import StorageError
 from jobqueue.ids import new_token
-from jobqueue.storage.base import MAX_BATCH, Claim, ClaimRequest, Storage
+from jobqueue.storage.base import Claim, ClaimRequest, Storage
 
 logger = logging.getLogger("jobqueue")
 
@@ -55,8 +54,6 @@ class Claimer:
         self._task: asyncio.Task[None] | None = None
         self._claiming = False
         self._stopping = False
-        # Half of the slots at a time: while this half runs, the storage hands out the other.
-        self._most = min(MAX_BATCH, ceil(slots.free / storage.in_flight))
         self.outage = Outage()
 
     def start(self) -> None:
@@ -96,12 +93,13 @@ class Claimer:
         while not self._stopping:
             request = ClaimRequest(
                 worker=self._worker,
-                count=min(await self._slots.available(), self._most),
+                count=await self._slots.reserve(),
                 token=token,
                 lease_ms=self._lease_ms,
                 block_ms=0 if is_repeat else BLOCK_MS,
             )
             claims = await self._claim(request)
+            self._slots.use_reserved(0 if self._stopping else len(claims or ()))
             if claims is None:
                 is_repeat = True  # with the same token: the answer may be all that was lost
                 continue
@@ -142,6 +140,5 @@ class Claimer:
             for claim in claims:
                 self._refuse(claim)
             return
-        self._slots.take(len(claims))
         for claim in claims:
             self._start(claim)

@@ -6,11 +6,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Final
 
 from jobqueue.consumer.active import ActiveJob, ActiveJobs, Interruption, Slots
 from jobqueue.consumer.claimer import Claimer
 from jobqueue.consumer.leases import LeaseKeeper
+from jobqueue.consumer.offers import Offers
 from jobqueue.consumer.runner import Runner
 from jobqueue.consumer.settler import Settler
 from jobqueue.errors import StorageError
@@ -23,6 +25,7 @@ from jobqueue.registry import JobFunction, Registry, make_handler
 from jobqueue.serde import Serde, SerdeSet
 from jobqueue.storage.base import (
     CONTROL,
+    MAX_BATCH,
     CancelRequested,
     Claim,
     HeartbeatAnswer,
@@ -82,9 +85,14 @@ class Consumer:
         self._options = registry.options
         self._registry = registry
         count = self._options.concurrency if concurrency is None else concurrency
-        self._slots = Slots(count)
+        # Half of the slots at a time: while this half runs, the storage hands out the other.
+        self._slots = Slots(count, min(MAX_BATCH, ceil(count / self.storage.in_flight)))
         self._active = ActiveJobs()
         self._settler = Settler(self.storage, self.queue, self.worker_id)
+        lease_ms = self._options.lease_ms
+        place = (self.storage, self.queue, self.worker_id, lease_ms, self._slots)
+        self._offers = Offers(*place, self._start, self._release)
+        self._claimer = Claimer(*place, self._start, self._release)
         self._runner = Runner(
             self.queue,
             self.worker_id,
@@ -92,18 +100,9 @@ class Consumer:
             serde if isinstance(serde, SerdeSet) else SerdeSet(serde),
             hooks or Hooks(),
             self._settler,
+            self._offers,
             self._slots,
             self._active,
-        )
-        lease_ms = self._options.lease_ms
-        self._claimer = Claimer(
-            self.storage,
-            self.queue,
-            self.worker_id,
-            lease_ms,
-            self._slots,
-            self._start,
-            self._release,
         )
         self._keeper = LeaseKeeper(
             self.storage, self.queue, self.worker_id, lease_ms, self._active.to_renew, self._heed
@@ -146,6 +145,7 @@ class Consumer:
         await self.storage.open()
         try:
             self._control = await self.storage.listen(self.queue, CONTROL, self._hear)
+            await self._offers.start()
         except BaseException:
             await self.storage.close()
             raise
@@ -173,9 +173,15 @@ class Consumer:
         # At once, not when the task below gets its turn: a job that was started after the others
         # have been told to stop would be told nothing.
         self._claimer.halt()
+        self._offers.halt()
         claimer = asyncio.create_task(self._claimer.stop(grace + _UNWIND))
         await self._finish_active(grace)
         await claimer
+        try:
+            async with asyncio.timeout(max(0.1, deadline - time.monotonic())):
+                await self._offers.withdraw()
+        except (StorageError, TimeoutError) as error:
+            logger.debug("could not ask what was handed over last: %s", error)
         await self._let_go(max(0.1, deadline - time.monotonic()))
         self._stopping = False
 
@@ -249,6 +255,7 @@ class Consumer:
         control, self._control = self._control, None
         try:
             async with asyncio.timeout(max(0.2, seconds)):
+                await self._offers.close()
                 if control is not None:
                     await control.close()
                 await self.storage.leave(self.queue, self.worker_id)

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Final
 
 from jobqueue.consumer.active import ActiveJob, ActiveJobs, Interruption, Slots
+from jobqueue.consumer.offers import Offers
 from jobqueue.consumer.settler import Settler
 from jobqueue.consumer.threads import HandlerThreads
 from jobqueue.control import Cancel, Retry, Snooze
@@ -58,6 +59,7 @@ class Runner:
         serdes: SerdeSet,
         hooks: Hooks,
         settler: Settler,
+        offers: Offers,
         slots: Slots,
         active: ActiveJobs,
     ) -> None:
@@ -67,6 +69,7 @@ class Runner:
         self._serdes = serdes
         self._hooks = hooks
         self._settler = settler
+        self._offers = offers
         self._slots = slots
         self._active = active
         self._threads = HandlerThreads()
@@ -97,7 +100,8 @@ class Runner:
             self._give_slot(active)
         heard = partial(self._settled, active, outcome, slot_given)
         if len(self._active) == 1 and self._settler.is_idle:
-            await self._settler.settle_alone(active.claim, outcome, heard)
+            offer = self._offers.current
+            await self._settler.settle_alone(active.claim, outcome, heard, offer)
         else:
             self._settler.settle(active.claim, outcome, heard)
 

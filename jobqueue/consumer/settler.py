@@ -12,7 +12,7 @@ from jobqueue.backoff import Outage
 from jobqueue.batcher import Outbox
 from jobqueue.errors import StorageError
 from jobqueue.outcome import Outcome
-from jobqueue.storage.base import MAX_BATCH, Claim, Settlement, Storage
+from jobqueue.storage.base import MAX_BATCH, Claim, Offer, Settlement, Storage
 
 logger = logging.getLogger("jobqueue")
 
@@ -24,6 +24,7 @@ MAX_HELD: Final = 1_000
 class _Settling:
     settlement: Settlement
     heard: Callable[[bool], None]
+    offer: Offer | None = None
 
 
 class Settler:
@@ -49,13 +50,17 @@ class Settler:
         self._outbox.put(_Settling(Settlement(claim.id, claim.fence, outcome), heard))
 
     async def settle_alone(
-        self, claim: Claim, outcome: Outcome, heard: Callable[[bool], None]
+        self,
+        claim: Claim,
+        outcome: Outcome,
+        heard: Callable[[bool], None],
+        offer: Offer | None,
     ) -> None:
         """Settle in the caller's own task, which spares a lone job a turn of the loop.
 
         Cancelled, as by something that the handler left behind, it goes on in another task.
         """
-        settling = _Settling(Settlement(claim.id, claim.fence, outcome), heard)
+        settling = _Settling(Settlement(claim.id, claim.fence, outcome), heard, offer)
         try:
             await self._outbox.send_alone(settling, asyncio.get_running_loop().create_future())
         except asyncio.CancelledError:
@@ -84,14 +89,15 @@ class Settler:
             await self._outbox.abandon()
 
     async def _send(self, batch: list[_Settling]) -> None:
-        answers = await self._finish([settling.settlement for settling in batch])
+        offer = batch[0].offer if len(batch) == 1 else None
+        answers = await self._finish([settling.settlement for settling in batch], offer)
         for settling, held in zip(batch, answers, strict=True):
             settling.heard(held)
 
-    async def _finish(self, settlements: list[Settlement]) -> list[bool]:
+    async def _finish(self, settlements: list[Settlement], offer: Offer | None) -> list[bool]:
         while True:
             try:
-                answers = await self._storage.finish(self._queue, self._worker, settlements)
+                answers = await self._storage.finish(self._queue, self._worker, settlements, offer)
             except StorageError as error:
                 if self.outage.since is None:
                     logger.warning("cannot settle jobs of %r, trying again: %s", self._queue, error)

@@ -226,7 +226,19 @@ class CancelRequested(NamedTuple):
     id: str
 
 
-Message: TypeAlias = Reply | StorageEvent | CancelRequested
+class Offer(NamedTuple):
+    """A worker that has nothing to run would take one job at once.
+
+    Attributes:
+        for_ms: For that long.
+        lease_ms: How long the job is the worker's without a heartbeat.
+    """
+
+    for_ms: int
+    lease_ms: int
+
+
+Message: TypeAlias = Reply | StorageEvent | CancelRequested | Claim
 Sink: TypeAlias = Callable[[Sequence[Message] | None], None]
 """Called on the event loop with messages in order, or with ``None``: some may have been missed."""
 
@@ -237,6 +249,11 @@ CONTROL: Final = "control"
 def replies(address: str) -> str:
     """The topic on which the replies for an address arrive."""
     return f"reply:{address}"
+
+
+def handed(worker: str) -> str:
+    """The topic on which a worker gets the job that it offered to take."""
+    return f"handed:{worker}"
 
 
 class Subscription(Protocol):
@@ -379,7 +396,11 @@ class Storage(ABC):
 
     @abstractmethod
     async def finish(
-        self, queue: str, worker: str, settlements: Sequence[Settlement]
+        self,
+        queue: str,
+        worker: str,
+        settlements: Sequence[Settlement],
+        offer: Offer | None = None,
     ) -> list[bool]:
         """Apply each outcome whose fence still holds the lease; say for each whether it did.
 
@@ -392,8 +413,19 @@ class Storage(ABC):
         - The fence does not hold: nothing changes, ``False``. A repeat of a call that was applied
           answers ``True`` as long as nobody settled the job since.
 
+        With an ``offer`` the worker, which hears :func:`handed`, may be handed one job there by the
+        storage itself, leased as by :meth:`claim`, with the same events and in the same order of
+        jobs. An offer ends with that, with the worker's next claim that brings something, with
+        :meth:`withdraw`, or when the storage prefers another worker's. It need not be taken up at
+        all.
+
         Publishes the outcome's event.
         """
+
+    @abstractmethod
+    async def withdraw(self, queue: str, worker: str) -> Claim | None:
+        """End a worker's offer; the job that it was handed last, if it still holds it, since the
+        message may have been lost."""
 
     @abstractmethod
     async def heartbeat(
@@ -545,7 +577,8 @@ class Storage(ABC):
 
     @abstractmethod
     async def listen(self, queue: str, topic: str, sink: Sink) -> Subscription:
-        """Hear what is published on a topic: :data:`EVENTS`, :data:`CONTROL` or :func:`replies`.
+        """Hear what is published on a topic: :data:`EVENTS`, :data:`CONTROL`, :func:`replies` or
+        :func:`handed`.
 
         Returns once the subscription is in force. A hint only: messages may be lost, and the sink
         is then called with ``None`` where that is known. A sink must not raise.

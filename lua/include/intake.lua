@@ -7,23 +7,12 @@ local STORED = {
 }
 
 local function intake_store(at, key, new)
-  local id, name, spec, delay_ms, due_ms, ttl_ms, request, reply_to, said = unpack(new)
+  local id, name, _, delay_ms, due_ms, _, request, _, said = unpack(new)
   if delay_ms ~= 0 then
     due_ms = at.now + delay_ms
   end
   local state = due_ms > at.now and 'scheduled' or 'queued'
-  local fields = {
-    'state', state, 'name', name, 'enqueued_ms', at.now_text, pieces('spec', spec),
-  }
-  if ttl_ms ~= 0 then
-    fields[#fields + 1], fields[#fields + 2] = 'ttl_ms', ttl_ms
-  end
-  if request ~= '' then
-    fields[#fields + 1], fields[#fields + 2] = 'request', request
-  end
-  if reply_to ~= '' then
-    fields[#fields + 1], fields[#fields + 2] = 'reply_to', reply_to
-  end
+  local fields = newjob_fields(new, state, at.now_text)
   if said then
     for _, part in ipairs({ pieces('flow', said) }) do
       fields[#fields + 1] = part

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from jobqueue.storage.redis.links import Link
-from jobqueue.storage.redis.resp import Command
 from tests.support.backends import MakeStorage, RedisBackend
 from tests.support.jobs import claim_one, completed, enqueue, settle
 
@@ -23,17 +21,17 @@ async def test_a_script_is_forgotten_between_its_loading_and_its_run(
     execute = Link.execute
     forgotten = 0
 
-    async def execute_and_forget(
-        self: Link, commands: Sequence[Command], seconds: float
-    ) -> list[Any]:
+    async def execute_and_forget(self: Link, data: bytes, count: int, seconds: float) -> list[Any]:
         nonlocal forgotten
-        if commands[0][0] != "SCRIPT" or forgotten % 3 == 2:
-            forgotten += commands[0][0] == "SCRIPT"
-            return await execute(self, commands, seconds)
-        answers = await execute(self, commands[:1], seconds)
+        is_loaded = data.startswith(b"*3\r\n$6\r\nSCRIPT")
+        if not is_loaded or forgotten % 3 == 2:
+            forgotten += is_loaded
+            return await execute(self, data, count, seconds)
+        command = data.rindex(b"*", 0, data.rindex(b"$7\r\nEVALSHA"))
+        answers = await execute(self, data[:command], 1, seconds)
         backend.admin.script_flush()
         forgotten += 1
-        return answers + await execute(self, commands[1:], seconds)
+        return answers + await execute(self, data[command:], 1, seconds)
 
     monkeypatch.setattr(Link, "execute", execute_and_forget)
     storage = await make_storage()

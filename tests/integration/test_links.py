@@ -14,6 +14,7 @@ from redis import exceptions as redis_errors
 from jobqueue.storage.redis import links
 from jobqueue.storage.redis.connections import connection_settings
 from jobqueue.storage.redis.links import Link
+from jobqueue.storage.redis.resp import pack
 
 
 class Echo:
@@ -77,7 +78,9 @@ async def linked() -> AsyncGenerator[tuple[Echo, Link]]:
 
 
 async def ping(link: Link, *numbers: int, seconds: float = 10) -> list[Any]:
-    return await link.execute([("PING", number) for number in numbers], seconds)
+    return await link.execute(
+        pack(*(("PING", number) for number in numbers)), len(numbers), seconds
+    )
 
 
 async def test_many_tasks_share_it_and_each_gets_its_own_answers() -> None:

@@ -18,7 +18,7 @@ from jobqueue.errors import ConfigurationError, StorageError
 from jobqueue.storage.redis.errors import RETRYABLE, translated
 from jobqueue.storage.redis.keys import QueueKeys
 from jobqueue.storage.redis.links import Link
-from jobqueue.storage.redis.resp import Command
+from jobqueue.storage.redis.resp import Command, Prefix, pack
 from jobqueue.storage.redis.scripts import load
 from jobqueue.storage.url import is_misread, masked
 
@@ -32,6 +32,10 @@ _LOOK_EVERY: Final = 0.1
 _RETRY_DELAYS: Final = (0.02, 0.1, 0.3, 0.7)
 """Seconds between the tries of one call; jitter of half of it on top. Longer outages are the
 caller's to wait for."""
+_FIRST: Final = pack(("PING",))
+"""Sent in front of a script. A server that has something for several connections writes to them in
+reverse, beginning with the one for which it had something last. So whoever is told something by a
+script hears of it before the one that ran the script. The answer to this does not matter."""
 _NOT_THE_PRIMARY: Final = (redis_errors.ReadOnlyError, redis_errors.MasterDownError)
 
 
@@ -76,7 +80,7 @@ class Commands:
         self.settings = connection_settings(url)
         self.timeout: float = self.settings["socket_timeout"]
         self._link = Link(self.settings)
-        self._heads: dict[tuple[str, QueueKeys], Command] = {}
+        self._heads: dict[tuple[str, QueueKeys], Prefix] = {}
         self._closed = False
 
     async def close(self) -> None:
@@ -94,11 +98,11 @@ class Commands:
         Raises:
             StorageUnavailable: No answer, or a refusal.
         """
-        command = (*self._head(name, keys, worker), *arguments)
+        command = self._head(name, keys, worker).packed(arguments)
         with translated(self.url):
             for delay in (*_RETRY_DELAYS, None):
                 try:
-                    (answer,) = await self._send(command)
+                    _, answer = await self._send(_FIRST + command, 2)
                     if isinstance(answer, redis_errors.NoScriptError):
                         answer = await reloaded(self._send, name, command)
                 except RETRYABLE:
@@ -108,7 +112,7 @@ class Commands:
                 else:
                     return _accepted(answer, self._link)
 
-    def _head(self, name: str, keys: QueueKeys, worker: str) -> Command:
+    def _head(self, name: str, keys: QueueKeys, worker: str) -> Prefix:
         if worker:
             return evalsha(name, keys, worker)
         head = self._heads.get((name, keys))
@@ -123,35 +127,38 @@ class Commands:
             StorageUnavailable: No answer, or a refusal.
         """
         with translated(self.url):
-            return [unwrap(answer) for answer in await self._send(*commands)]
+            answers = await self._send(pack(*commands), len(commands))
+            return [unwrap(answer) for answer in answers]
 
-    async def _send(self, *commands: Command) -> list[Any]:
+    async def _send(self, data: bytes, count: int) -> list[Any]:
         if self._closed:
             raise StorageError(f"the storage {self.url} is closed: open it first")
-        return await self._link.execute(commands, self.timeout)
+        return await self._link.execute(data, count, self.timeout)
 
 
-def evalsha(name: str, keys: QueueKeys, worker: str = "") -> Command:
+def evalsha(name: str, keys: QueueKeys, worker: str = "") -> Prefix:
     """The command that runs a script the server knows, up to its arguments."""
     script = load(name)
     names = [keys.named(key, worker) for key in script.keys]
-    return ("EVALSHA", script.sha, len(names), *names)
+    return Prefix("EVALSHA", script.sha, len(names), *names)
 
 
-def load_script(name: str) -> Command:
+def load_script(name: str) -> bytes:
     """The command that makes a script known. EVAL would do, but Valkey drops scripts that came by
     EVAL when it has many of them."""
-    return ("SCRIPT", "LOAD", load(name).source)
+    return pack(("SCRIPT", "LOAD", load(name).source))
 
 
-async def reloaded(send: Callable[..., Awaitable[list[Any]]], name: str, command: Command) -> Any:
+async def reloaded(
+    send: Callable[[bytes, int], Awaitable[list[Any]]], name: str, command: bytes
+) -> Any:
     """Make a forgotten script known, and run it: the answer, which may be an error.
 
     It may be forgotten again in between. What is sent in one write need not be served in one go:
     the server reads a long command in pieces, and serves others meanwhile.
     """
     while True:
-        loaded, answer = await send(load_script(name), command)
+        loaded, answer = await send(load_script(name) + command, 2)
         if not isinstance(answer, redis_errors.NoScriptError):
             return answer
         unwrap(loaded)
@@ -193,7 +200,7 @@ class Blocker:
     def __init__(self, commands: Commands) -> None:
         self._commands = commands
         self._client_id: int | None = None
-        self._head: Command | None = None
+        self._head: Prefix | None = None
         self._link = Link({**commands.settings, "redis_connect_func": self._connected})
         self._blocked = False
         self._ending: asyncio.Future[None] | None = None
@@ -215,10 +222,10 @@ class Blocker:
         """
         if self._head is None:
             self._head = evalsha("claim", keys, worker)
-        command = (*self._head, *arguments)
+        command = self._head.packed(arguments)
         with translated(self._commands.url):
             if block_ms <= 0:
-                (answer,) = await self._link.execute((command,), self._commands.timeout)
+                (answer,) = await self._send(command, 1)
             else:
                 answer = await self._wait_and_claim(keys, worker, command, block_ms)
             if isinstance(answer, redis_errors.NoScriptError):
@@ -227,7 +234,7 @@ class Blocker:
             return _accepted(answer, self._link)
 
     async def _wait_and_claim(
-        self, keys: QueueKeys, worker: str, claim: Command, block_ms: int
+        self, keys: QueueKeys, worker: str, claim: bytes, block_ms: int
     ) -> Any:
         seconds = min(block_ms, MAX_BLOCK_MS) / 1000
         ready, inbox = keys.named("ready"), keys.named("inbox", worker)
@@ -238,7 +245,7 @@ class Blocker:
             timer = asyncio.get_running_loop().call_later(seconds, self._end_wait)
         try:
             moved, answer = await self._link.execute(
-                (wait, claim), seconds + self._commands.timeout
+                pack(wait) + claim, 2, seconds + self._commands.timeout
             )
         except asyncio.CancelledError:
             # Nobody will hear what this wait brings: the server is to give it up.
@@ -258,8 +265,8 @@ class Blocker:
             return answer if _jobs_of(answer) else moved
         return answer
 
-    async def _send(self, *commands: Command) -> list[Any]:
-        return await self._link.execute(commands, self._commands.timeout)
+    async def _send(self, data: bytes, count: int) -> list[Any]:
+        return await self._link.execute(data, count, self._commands.timeout)
 
     def _end_wait(self) -> None:
         self._ending = asyncio.ensure_future(self._try_to_unblock())

@@ -36,6 +36,7 @@ class QueueKeys:
             "finished_cancelled": prefix + b"finished:cancelled",
             "stale": prefix + b"stale",
             "listeners": prefix + b"listeners",
+            "handed": prefix + b"handed",
             "events": prefix + b"events",
             "control": prefix + b"control",
         }

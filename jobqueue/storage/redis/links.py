@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
 from typing import Any, Final
 
 from redis import exceptions as redis_errors
 from redis.asyncio import Connection
 
-from jobqueue.storage.redis.resp import Command
 from jobqueue.storage.redis.wire import Wire, open_wire
 
 CLOSE_WITHIN: Final = 0.5
@@ -43,18 +41,18 @@ class _Exchange(Wire):
         self._alarm: asyncio.TimerHandle | None = None
         super().__init__(connection)
 
-    def send(self, commands: Sequence[Command], seconds: float) -> asyncio.Future[list[Any]]:
-        """Write commands at once; the future gets their answers.
+    def send(self, data: bytes, count: int, seconds: float) -> asyncio.Future[list[Any]]:
+        """Write ``count`` packed commands at once; the future gets their answers.
 
         Raises:
             redis.exceptions.ConnectionError: The connection is lost; nothing was sent.
         """
         if self.is_lost:
             raise redis_errors.ConnectionError("the connection was lost as soon as it was made")
-        request = _Request(self._loop.create_future(), len(commands), seconds)
+        request = _Request(self._loop.create_future(), count, seconds)
         self._requests.append(request)
         self._watch(request.deadline)
-        self.write(commands)
+        self.write(data)
         return request.answered
 
     def hear(self, answer: Any) -> None:
@@ -114,8 +112,9 @@ class Link:
         self._exchange: _Exchange | None = None
         self._connecting: asyncio.Task[_Exchange] | None = None
 
-    async def execute(self, commands: Sequence[Command], seconds: float) -> list[Any]:
-        """Send commands in one write and wait for all answers. Who is cancelled disturbs nobody.
+    async def execute(self, data: bytes, count: int, seconds: float) -> list[Any]:
+        """Send ``count`` packed commands in one write and wait for all answers. Who is cancelled
+        disturbs nobody.
 
         Returns:
             An answer for each command; an error of the server is returned, not raised.
@@ -128,7 +127,7 @@ class Link:
         exchange = self._exchange
         if exchange is None or exchange.is_lost:
             exchange = await self._connect()
-        return await exchange.send(commands, seconds)
+        return await exchange.send(data, count, seconds)
 
     async def _connect(self) -> _Exchange:
         if self._connecting is None:

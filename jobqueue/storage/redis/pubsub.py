@@ -17,9 +17,11 @@ from redis import exceptions as redis_errors
 from redis.asyncio import Connection
 
 from jobqueue.packing import unpack_raw
-from jobqueue.storage.base import CONTROL, EVENTS, Message, Sink
+from jobqueue.storage.base import CONTROL, EVENTS, Message, Sink, handed
 from jobqueue.storage.messages import cancel_requested, reply, storage_event
+from jobqueue.storage.redis.encoding import claim_of
 from jobqueue.storage.redis.errors import is_denied, translated
+from jobqueue.storage.redis.resp import pack
 from jobqueue.storage.redis.wire import Wire, open_wire
 
 logger = logging.getLogger("jobqueue")
@@ -28,6 +30,7 @@ _PING_EVERY: Final = 5.0
 _DEAD_AFTER: Final = 15.0
 """Seconds without a message or a pong after which the connection is made anew."""
 _ACK_WITHIN: Final = 10.0
+_HANDED: Final = handed("")
 _RECONNECT_AFTER: Final = (0.05, 0.2, 0.5, 1.0, 2.0)
 
 
@@ -38,11 +41,12 @@ class RedisSubscription:
         self._listener = listener
         self.channel = channel
         self._topic = topic
+        self._decode = _decoder(topic)
         self._sink = sink
 
     def deliver(self, data: bytes | None) -> None:
         try:
-            messages = None if data is None else _decode(self._topic, data)
+            messages = None if data is None else self._decode(unpack_raw(data))
         except Exception as error:
             # Nobody of ours has sent it. That the reader goes on is what counts.
             kind = type(error).__name__
@@ -87,7 +91,7 @@ class _Feed(Wire):
     def tell(self, *command: str | bytes) -> None:
         """Send, unless the connection is lost: a new one subscribes to everything anyway."""
         if not self.is_lost:
-            self.write([command])
+            self.write(pack(command))
 
 
 class Listener:
@@ -218,15 +222,30 @@ class Listener:
                 ack.set_result(None)
 
 
-def _decode(topic: str, data: bytes) -> list[Message]:
-    fields: list[Any] = unpack_raw(data)
+def _decoder(topic: str) -> Callable[[list[Any]], list[Message]]:
+    """What makes messages of what a script has packed for a topic."""
     if topic == EVENTS:
-        return [
-            storage_event(type.decode(), id.decode(), name.decode(), at, attempt, worker.decode())
-            for type, id, name, at, attempt, worker in fields
-        ]
+        return _events
     if topic == CONTROL:
-        return [cancel_requested(id.decode()) for id in fields]
+        return _requests_to_cancel
+    if topic.startswith(_HANDED):
+        worker = topic.removeprefix(_HANDED)
+        return lambda fields: [claim_of(fields, worker)]
+    return _replies
+
+
+def _events(fields: list[Any]) -> list[Message]:
+    return [
+        storage_event(type.decode(), id.decode(), name.decode(), at, attempt, worker.decode())
+        for type, id, name, at, attempt, worker in fields
+    ]
+
+
+def _requests_to_cancel(fields: list[Any]) -> list[Message]:
+    return [cancel_requested(id.decode()) for id in fields]
+
+
+def _replies(fields: list[Any]) -> list[Message]:
     return [
         reply(id.decode(), state.decode(), None if value is False else value)
         for id, state, value in fields

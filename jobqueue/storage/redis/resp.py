@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from importlib import import_module
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -130,6 +130,30 @@ _library: Final = _hiredis()
 pack_command: Final[Callable[[Command], bytes]] = (
     python_pack_command if _library is None else _library.pack_command
 )
+
+
+def pack(*commands: Command) -> bytes:
+    """Commands as the server reads them, one after the other."""
+    return b"".join(map(pack_command, commands))
+
+
+class Prefix:
+    """What many commands begin with, packed once."""
+
+    __slots__ = ("_length", "_packed")
+
+    def __init__(self, *parts: Any) -> None:
+        self._length = len(parts)
+        self._packed = _without_length(pack_command(parts))
+
+    def packed(self, arguments: Sequence[Any]) -> bytes:
+        """The command with these arguments, of which there is at least one."""
+        rest = _without_length(pack_command(tuple(arguments)))
+        return b"*%d\r\n%b%b" % (self._length + len(arguments), self._packed, rest)
+
+
+def _without_length(packed: bytes) -> bytes:
+    return packed[packed.index(_CRLF) + len(_CRLF) :]
 
 
 def make_reader(reply_error: Callable[[str], Exception]) -> Reader:

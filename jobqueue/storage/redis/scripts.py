@@ -1,4 +1,4 @@
-"""Loads ``lua/*.lua``: puts the includes in front and reads the keys that each header declares."""
+"""Loads ``lua/*.lua``: puts in what each includes and reads the keys that its header declares."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def load(name: str) -> Script:
     try:
         text = (folder / f"{name}.lua").read_text(encoding="utf-8")
         header = _HEADER.match(text)
-        parts = _included(folder, _INCLUDE, header)
-        for_flow = _included(folder, _WITH_FLOW, header)
+        body = _INCLUDE.sub(lambda line: _joined(folder, line["names"]), text)
+        body = _WITH_FLOW.sub(lambda line: _with_flow(_joined(folder, line["names"])), body)
     except OSError as error:
         raise ConfigurationError(f"the script {name!r} is missing: {error}") from error
     declared = _KEYS.search(header.group()) if header else None
@@ -65,23 +65,20 @@ def load(name: str) -> Script:
     flags = _FLAGS.search(header.group()) if header else None
     # The server wants its flags in the very first line.
     shebang = f"#!lua {flags['flags'].replace(': ', '=')}\n" if flags else ""
-    source = "".join([shebang, *parts, _with_flow(for_flow), text])
+    source = shebang + body
     return Script(name, source, hashlib.sha1(source.encode()).hexdigest(), keys)
 
 
-def _included(folder: Path, line: re.Pattern[str], header: re.Match[str] | None) -> list[str]:
-    names = " ".join(line.findall(header.group())).split() if header else []
-    return [(folder / "include" / f"{name}.lua").read_text(encoding="utf-8") for name in names]
+def _joined(folder: Path, names: str) -> str:
+    files = [folder / "include" / f"{name}.lua" for name in names.split()]
+    return "".join(file.read_text(encoding="utf-8") for file in files)
 
 
-def _with_flow(parts: list[str]) -> str:
+def _with_flow(text: str) -> str:
     """What only a queue that uses time and flow needs, as one function that makes it when called.
 
     To define a function costs a script a tenth of a microsecond whether it is called or not, and
     there are dozens.
     """
-    if not parts:
-        return ""
-    text = "".join(parts)
     names = ", ".join(f"{name} = {name}" for name in _NAME.findall(text))
     return f"local function with_flow()\n{text}return {{ {names} }}\nend\n"

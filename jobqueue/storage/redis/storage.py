@@ -32,6 +32,7 @@ from jobqueue.storage.base import (
     HeartbeatAnswer,
     Held,
     NewJob,
+    Offer,
     Settlement,
     Sink,
     Storage,
@@ -229,13 +230,22 @@ class RedisStorage(Storage):
             await blocker.unblock()
 
     async def finish(
-        self, queue: str, worker: str, settlements: Sequence[Settlement]
+        self,
+        queue: str,
+        worker: str,
+        settlements: Sequence[Settlement],
+        offer: Offer | None = None,
     ) -> list[bool]:
         if not settlements:
             return []
         packed = encoding.pack_settlements(settlements)
-        answers = await self._run(queue, "finish", worker, INLINE_BYTES, packed)
+        answers = await self._run(queue, "finish", worker, INLINE_BYTES, packed, *(offer or ("",)))
         return [answer == 1 for answer in answers]
+
+    async def withdraw(self, queue: str, worker: str) -> Claim | None:
+        commands, keys = self._use(queue)
+        job = await commands.call("withdraw", keys, [worker])
+        return None if job is None else encoding.claim_of(job, worker)
 
     async def heartbeat(
         self, queue: str, worker: str, held: Sequence[Held], lease_ms: int

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from redis import exceptions as redis_errors
 from redis.asyncio import Connection
 
-from jobqueue.storage.redis.resp import Command, make_reader, pack_command
+from jobqueue.storage.redis.resp import make_reader
 
 CONNECT_WITHIN: Final = 10.0
 """Seconds for a connection and its login."""
@@ -52,9 +52,9 @@ class Wire(asyncio.Protocol):
     def is_lost(self) -> bool:
         return self._transport.is_closing()
 
-    def write(self, commands: Sequence[Command]) -> None:
-        """Send commands in one write."""
-        self._transport.write(b"".join(map(pack_command, commands)))
+    def write(self, data: bytes) -> None:
+        """Send commands, as they have been packed."""
+        self._transport.write(data)
 
     def data_received(self, data: bytes) -> None:
         reader, hear = self._reader, self.hear

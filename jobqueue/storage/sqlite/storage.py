@@ -18,6 +18,7 @@ from jobqueue.storage.base import (
     HeartbeatAnswer,
     Held,
     NewJob,
+    Offer,
     Settlement,
     Sink,
     Storage,
@@ -149,9 +150,17 @@ class SQLiteStorage(Storage):
                 waiter.unblock()
 
     async def finish(
-        self, queue: str, worker: str, settlements: Sequence[Settlement]
+        self,
+        queue: str,
+        worker: str,
+        settlements: Sequence[Settlement],
+        offer: Offer | None = None,
     ) -> list[bool]:
+        """As the port says. Nobody is handed anything: another process is told no faster."""
         return await self._write(lambda tx: settling.finish(tx, queue, worker, settlements))
+
+    async def withdraw(self, queue: str, worker: str) -> None:
+        self._use()
 
     async def heartbeat(
         self, queue: str, worker: str, held: Sequence[Held], lease_ms: int

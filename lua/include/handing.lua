@@ -1,0 +1,42 @@
+-- handing_over(new, now, job, counts, stale, prefix, inline_bytes, events_channel): store a new job
+-- as leased to the worker that offers to take one, and send it there, if it is plain and no other
+-- waits; whether that was done.
+local function handing_over(new, now, job, counts, stale, prefix, inline_bytes, events_channel)
+  local id, name, spec, delay_ms, due_ms, ttl_ms, request, _, said = unpack(new)
+  if said or delay_ms ~= 0 or due_ms ~= 0 or #spec > inline_bytes then
+    return false
+  end
+  local heard_until, flow, offer, fence, waiting = unpack(
+    redis.call('HMGET', counts, 'heard_until', 'flow', 'offer', 'fence', 'queued')
+  )
+  local lease_ms, worker = offer_read(offer, now, fence)
+  if not worker or flow or (waiting or '0') ~= '0' then
+    return false
+  end
+  local key = job .. id
+  local is_new = redis.call('EXISTS', key) == 0
+  if not is_new or (request ~= '' and redis.call('SISMEMBER', stale, id) == 1) then
+    return false
+  end
+  fence = fence_after(tonumber(fence), 1, now)
+  local fence_text, now_text = text(fence), text(now)
+  -- The first change, which is refused when there is no memory; those after it are not. How many
+  -- hear of the job says whether the worker is still connected.
+  redis.call('HSET', counts, 'fence', fence_text)
+  local sent = cmsgpack.pack({ id, name, spec, fence, 1, now, ttl_ms })
+  if redis.call('PUBLISH', prefix .. 'handed:' .. worker, sent) == 0 then
+    return false
+  end
+  local fields = newjob_fields(new, 'running', now_text)
+  for _, part in ipairs({ 'fence', fence_text, 'worker', worker, 'started_ms', now_text }) do
+    fields[#fields + 1] = part
+  end
+  redis.call('HSET', key, unpack(fields))
+  redis.call('HSET', prefix .. 'handed', worker, fence_text .. ' ' .. id)
+  redis.call('ZADD', prefix .. 'leases', text(now + lease_ms), id)
+  local events = events_begin(heard_until, now)
+  events_add(events, 'enqueued', id, name, now, 0, '')
+  events_add(events, 'started', id, name, now, 1, worker)
+  events_publish(events_channel, events)
+  return true
+end
