@@ -75,15 +75,15 @@ class Outbox(Generic[T]):
         self._waiting.append(item)
         self._start()
 
-    async def send_alone(self, item: T, sent: asyncio.Future[Any]) -> None:
-        """Send one item in this task, as a batch of its own; afterwards ``sent`` is done. For a
-        lone item, which so spares the turns of the loop that another task takes; see
-        :attr:`is_idle`."""
+    async def alone(self, sending: Awaitable[R]) -> R:
+        """Await in this task what sends a lone item, as if it were a batch: that spares the turns
+        of the loop which another task takes. See :attr:`is_idle`."""
+        sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._under_way.add(sent)
         try:
-            await self._send([item])
+            return await sending
         finally:
-            sent.cancel()  # unless it has its answer
+            sent.cancel()
             self._under_way.discard(sent)
             if self._waiting:
                 self._start()
@@ -187,9 +187,8 @@ class Batcher(Generic[T, R]):
             except asyncio.CancelledError:
                 self._let_go()
                 raise
-        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        await self._outbox.send_alone((item, future), future)
-        return future.result()
+        (answer,) = await self._outbox.alone(self._send([item]))
+        return answer
 
     def _let_go(self) -> None:
         """Forget whom nobody waits for, when they may be as many as the others."""

@@ -62,7 +62,7 @@ class Settler:
         """
         settling = _Settling(Settlement(claim.id, claim.fence, outcome), heard, offer)
         try:
-            await self._outbox.send_alone(settling, asyncio.get_running_loop().create_future())
+            await self._outbox.alone(self._send([settling]))
         except asyncio.CancelledError:
             if not self._given_up:
                 self._outbox.put(settling)

@@ -42,6 +42,8 @@ class translated:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            return
         if is_denied(error):
             raise AccessDenied(
                 f"{self._url} refuses this user: {error}. Check the URL's user and password, and "
