@@ -14,10 +14,10 @@ local job, counts, handed = KEYS[1], KEYS[2], KEYS[3]
 local worker = ARGV[1]
 offer_end(counts, worker)
 local last = redis.call('HGET', handed, worker)
-if not last then
+local fence, id = string.match(last or '', '^(%d+) (.*)$')
+if not id then
   return nil
 end
-local fence, id = string.match(last, '^(%d+) (.*)$')
 local key = job .. id
 local found = redis.call(
   'HMGET', key, 'state', 'spec', 'name', 'attempt', 'enqueued_ms', 'ttl_ms', 'fence', 'spec1'

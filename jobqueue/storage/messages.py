@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from jobqueue.states import TERMINAL, EventType, JobState
-from jobqueue.storage.base import CancelRequested, Reply, StorageEvent
+from jobqueue.storage.base import CancelRequested, Claim, Reply, StorageEvent
 
 _LAST_MS: Final = 253_402_300_799_999
 """The end of the year 9999, behind which there is no datetime."""
@@ -51,3 +51,32 @@ def cancel_requested(id: Any) -> CancelRequested:
     if type(id) is str:
         return CancelRequested(id)
     raise MalformedMessage("no request to stop a job")
+
+
+def handed_claim(
+    id: Any,
+    name: Any,
+    spec: Any,
+    fence: Any,
+    attempt: Any,
+    enqueued_ms: Any,
+    ttl_ms: Any,
+    worker: str,
+) -> Claim:
+    """A job that a worker is handed.
+
+    Raises:
+        ValueError: It is none.
+    """
+    numbers = type(fence) is type(attempt) is type(enqueued_ms) is type(ttl_ms) is int
+    if (
+        numbers
+        and type(id) is type(name) is str
+        and type(spec) is bytes
+        and fence > 0
+        and attempt > 0
+        and 0 <= enqueued_ms <= _LAST_MS
+        and ttl_ms >= 0
+    ):
+        return Claim(id, name, spec, fence, attempt, enqueued_ms, ttl_ms, False, worker)
+    raise MalformedMessage("no job that is handed over")

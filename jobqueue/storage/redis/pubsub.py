@@ -18,8 +18,7 @@ from redis.asyncio import Connection
 
 from jobqueue.packing import unpack_raw
 from jobqueue.storage.base import CONTROL, EVENTS, Message, Sink, handed
-from jobqueue.storage.messages import cancel_requested, reply, storage_event
-from jobqueue.storage.redis.encoding import claim_of
+from jobqueue.storage.messages import cancel_requested, handed_claim, reply, storage_event
 from jobqueue.storage.redis.errors import is_denied, translated
 from jobqueue.storage.redis.resp import pack
 from jobqueue.storage.redis.wire import Wire, open_wire
@@ -229,8 +228,7 @@ def _decoder(topic: str) -> Callable[[list[Any]], list[Message]]:
     if topic == CONTROL:
         return _requests_to_cancel
     if topic.startswith(_HANDED):
-        worker = topic.removeprefix(_HANDED)
-        return lambda fields: [claim_of(fields, worker)]
+        return partial(_handed_to, topic.removeprefix(_HANDED))
     return _replies
 
 
@@ -243,6 +241,12 @@ def _events(fields: list[Any]) -> list[Message]:
 
 def _requests_to_cancel(fields: list[Any]) -> list[Message]:
     return [cancel_requested(id.decode()) for id in fields]
+
+
+def _handed_to(worker: str, fields: list[Any]) -> list[Message]:
+    id, name, spec, fence, attempt, enqueued_ms, ttl_ms = fields
+    job = (id.decode(), name.decode(), spec, fence, attempt, enqueued_ms, ttl_ms)
+    return [handed_claim(*job, worker)]
 
 
 def _replies(fields: list[Any]) -> list[Message]:
