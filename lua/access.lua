@@ -13,7 +13,8 @@
 -- RETURNS
 --   { what is refused, such as 'HSET' or 'PUBLISH jq:{queue}:events' }
 local ready, inbox, reply, events, control = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local handed = KEYS[6] .. ':'
+local handed = KEYS[6]
+local handing = handed .. ':'
 local SCRIPTS = {
   'DEL', 'EXISTS', 'GET', 'HDEL', 'HEXISTS', 'HGET', 'HGETALL', 'HINCRBY', 'HKEYS', 'HLEN',
   'HMGET', 'HSET', 'HSETNX', 'HSTRLEN', 'LINDEX', 'LLEN', 'LPOP', 'LPUSH', 'LRANGE', 'LREM',
@@ -34,7 +35,7 @@ for _, command in ipairs(SCRIPTS) do
 end
 need('TIME', 'TIME')
 need('SCRIPT|LOAD', 'SCRIPT', 'LOAD', '') -- also for a server that knows them all today
-for _, channel in ipairs({ reply, events, control, handed }) do
+for _, channel in ipairs({ reply, events, control, handing }) do
   need('PUBLISH ' .. channel, 'PUBLISH', channel, '')
 end
 if ARGV[1] == '1' then
@@ -42,7 +43,7 @@ if ARGV[1] == '1' then
   need('CLIENT|ID', 'CLIENT', 'ID')
   need('CLIENT|UNBLOCK', 'CLIENT', 'UNBLOCK', '0')
   need('SUBSCRIBE ' .. control, 'SUBSCRIBE', control)
-  need('SUBSCRIBE ' .. handed, 'SUBSCRIBE', handed)
+  need('SUBSCRIBE ' .. handing, 'SUBSCRIBE', handing)
   need('PING', 'PING')
 end
 return refused
