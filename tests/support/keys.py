@@ -17,7 +17,7 @@ from jobqueue.states import TERMINAL, JobState
 
 QUEUE_KEY: Final = re.compile(rb"\A(jq:\{[^{}]*\}:)(.*)\Z", re.DOTALL)
 FIXED: Final = re.compile(
-    rb"\A(ready|delayed|leases|workers|claimed|counts|stale|listeners|finished:[a-z]+"
+    rb"\A(ready|delayed|leases|workers|claimed|handed|counts|stale|listeners|finished:[a-z]+"
     rb"|normal|high|low|group:.*|turns:[a-z]+|limits|busy|held|held:.*|woken:[a-z]+|wakes|expiring|unique:.*"
     rb"|schedules|schedules_due)\Z",
     re.DOTALL,
@@ -102,10 +102,11 @@ def _misplaced(admin: Any, queue: _Queue, states: dict[bytes, JobState]) -> Iter
         yield f"{queue.prefix!r}: delayed holds {delayed}, the states are {states}"
     if leases != by_state[JobState.RUNNING]:
         yield f"{queue.prefix!r}: leases holds {leases}, the states are {states}"
-    if gone := set(admin.hkeys(queue.key(b"claimed"))) - set(
-        admin.zrange(queue.key(b"workers"), 0, -1)
-    ):
+    workers = set(admin.zrange(queue.key(b"workers"), 0, -1))
+    if gone := set(admin.hkeys(queue.key(b"claimed"))) - workers:
         yield f"{queue.prefix!r}: the last claims of workers that are gone: {gone}"
+    if gone := set(admin.hkeys(queue.key(b"handed"))) - workers:
+        yield f"{queue.prefix!r}: what was handed to workers that are gone: {gone}"
     numbers = Counter(states.values())
     for state in JobState:
         if state in TERMINAL:

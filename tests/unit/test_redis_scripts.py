@@ -24,6 +24,7 @@ _LOCAL = re.compile(r"^local ([a-z_, ]+) = (KEYS\[\d+\](?:, KEYS\[\d+\])*)$", re
 _TABLE = re.compile(r"^local (\w+) = \{ ([^}]*KEYS\[[^}]*) \}$", re.MULTILINE)
 _FIELD = re.compile(r"(\w+) = KEYS\[(\d+)\]")
 _FUNCTION = re.compile(r"^local function (\w+)\(", re.MULTILINE)
+_INCLUDES = re.compile(r"^-- (?:include|with flow): (.+)$", re.MULTILINE)
 
 
 def _text(name: str) -> str:
@@ -45,9 +46,12 @@ def _section(name: str, title: str) -> list[str]:
     return [line.removeprefix("--").strip() for line in match[1].splitlines()] if match else []
 
 
+def _include(name: str) -> str:
+    return (FOLDER / "include" / f"{name}.lua").read_text(encoding="utf-8")
+
+
 def _included(name: str) -> list[str]:
-    lines = re.findall(r"^-- (?:include|with flow): (.+)$", _header(name), re.MULTILINE)
-    return " ".join(lines).split()
+    return " ".join(_INCLUDES.findall(_text(name))).split()
 
 
 def _code(text: str) -> str:
@@ -129,7 +133,7 @@ def test_each_include_exists_and_is_used(name: str) -> None:
     included = _included(name)
     assert set(included) <= set(INCLUDES)
     assert len(set(included)) == len(included)
-    sources = [_code((FOLDER / "include" / f"{each}.lua").read_text()) for each in included]
+    sources = [_code(_include(each)) for each in included]
     for each, source in zip(included, sources, strict=True):
         others = _code(_body(name)) + "".join(other for other in sources if other is not source)
         used = [f for f in _FUNCTION.findall(source) if re.search(rf"\b{f}\(", others)]
@@ -138,22 +142,13 @@ def test_each_include_exists_and_is_used(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_include_comes_before_what_needs_it(name: str) -> None:
-    functions = {
-        function: include
-        for include in INCLUDES
-        for function in _FUNCTION.findall((FOLDER / "include" / f"{include}.lua").read_text())
-    }
-    seen: set[str] = set()
-    for include in _included(name):
-        seen.add(include)
-        source = _code((FOLDER / "include" / f"{include}.lua").read_text())
-        for function, home in functions.items():
-            if re.search(rf"(?<![\w.:]){function}\(", source):
-                assert home in seen, f"{include} needs {home}, which does not stand before it"
-    for function, home in functions.items():
-        local = f"local function {function}(" in _body(name)
-        if not local and re.search(rf"(?<![\w.:]){function}\(", _code(_body(name))):
-            assert home in seen, f"{name} needs {home}"
+    source = _code(load(name).source)
+    for include in INCLUDES:
+        for function in _FUNCTION.findall(_include(include)):
+            first = re.search(rf"(?<![\w.:]){function}\(", source)
+            assert first is None or source[: first.start()].endswith("local function "), (
+                f"{name} calls {function} of {include} before it is defined"
+            )
 
 
 def test_no_include_is_left_over() -> None:
@@ -161,17 +156,19 @@ def test_no_include_is_left_over() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_source_is_flags_then_includes_then_the_script(name: str) -> None:
+def test_the_source_is_flags_then_the_script_with_each_include_in_its_place(name: str) -> None:
     script = load(name)
-    has_flags = "-- flags: allow-oom" in _header(name)
-    assert script.source.startswith("#!lua flags=allow-oom\n") == has_flags
-    assert script.source.startswith("#!") == has_flags
-    assert script.source.endswith(_text(name))
-    places = [
-        script.source.index((FOLDER / "include" / f"{include}.lua").read_text())
-        for include in _included(name)
-    ]
-    assert places == sorted(places)
+    flags = "#!lua flags=allow-oom\n" if "-- flags: allow-oom" in _header(name) else ""
+    assert script.source.startswith(flags + f"-- {name}: ")
+    at = len(flags)
+    # Its own text, the names of what is included there, its own text again, ...
+    for number, part in enumerate(_INCLUDES.split(_text(name))):
+        for text in map(_include, part.split()) if number % 2 else [part]:
+            found = script.source.find(text, at)
+            assert found >= 0, f"{part} does not stand where it should"
+            at = found + len(text)
+    assert at == len(script.source)
+    assert not _INCLUDES.search(script.source)
     assert script.sha == hashlib.sha1(script.source.encode()).hexdigest()
     assert load(name) is script
 
@@ -199,7 +196,25 @@ def test_a_header_is_read(folder: Path) -> None:
     (folder / "a.lua").write_text(f"{GOOD}-- include: clock\nreturn 1\n")
     script = scripts.load("a")
     assert script.keys == ("job", "ready")
-    assert script.source == f"-- clock\n{GOOD}-- include: clock\nreturn 1\n"
+    assert script.source == f"{GOOD}-- clock\n\nreturn 1\n"
+
+
+def test_an_include_may_stand_in_the_middle(folder: Path) -> None:
+    (folder / "include" / "late.lua").write_text("-- late\n")
+    text = f"{GOOD}-- include: clock\nif x then return 1 end\n-- include: late\nreturn 2\n"
+    (folder / "a.lua").write_text(text)
+    expected = f"{GOOD}-- clock\n\nif x then return 1 end\n-- late\n\nreturn 2\n"
+    assert scripts.load("a").source == expected
+
+
+def test_what_belongs_to_flow_is_made_by_a_function(folder: Path) -> None:
+    lanes = "local LOW = 1\nlocal function lanes()\n  local inner = 2\nend\n"
+    (folder / "include" / "lanes.lua").write_text(lanes)
+    (folder / "a.lua").write_text(f"{GOOD}-- with flow: lanes\nreturn 1\n")
+    assert scripts.load("a").source == (
+        f"{GOOD}local function with_flow()\n{lanes}return {{ LOW = LOW, lanes = lanes }}\nend\n\n"
+        "return 1\n"
+    )
 
 
 @pytest.mark.parametrize(

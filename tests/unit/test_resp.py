@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobqueue.storage.redis.resp import PythonReader, python_pack_command
+from jobqueue.storage.redis import resp
+from jobqueue.storage.redis.resp import Command, Prefix, PythonReader, pack, python_pack_command
 
 library: Any = pytest.importorskip("hiredis", reason="there is nothing to compare with")
 answers = st.recursive(
@@ -75,3 +77,60 @@ def test_commands_are_written_as_hiredis_writes_them(arguments: list[Any]) -> No
 def test_an_argument_of_another_kind_is_refused() -> None:
     with pytest.raises(TypeError, match="must be text, bytes or a number"):
         python_pack_command(("SET", "key", None))
+
+
+arguments_of_all_kinds = st.lists(
+    st.text(st.characters(codec="utf-8")) | st.binary() | st.integers() | st.floats(0, 1e6),
+    min_size=1,
+    max_size=20,
+)
+
+
+@pytest.fixture(params=[python_pack_command, library.pack_command], ids=["python", "hiredis"])
+def packing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands are packed so for the time of the test."""
+    packer: Callable[[Command], bytes] = request.param
+    monkeypatch.setattr(resp, "pack_command", packer)
+
+
+def whole(beginning: list[Any], arguments: list[Any]) -> bytes:
+    return resp.pack_command((*beginning, *arguments))
+
+
+@pytest.mark.usefixtures("packing")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(arguments_of_all_kinds, st.lists(arguments_of_all_kinds, min_size=1, max_size=3))
+def test_what_commands_begin_with_is_packed_once(
+    beginning: list[Any], commands: list[list[Any]]
+) -> None:
+    prefix = Prefix(*beginning)
+    for arguments in commands:
+        assert prefix.packed(arguments) == whole(beginning, arguments)
+
+
+@pytest.mark.usefixtures("packing")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [""],
+        [b""],
+        [0, -1, 2**63],
+        [b"*1\r\n$4\r\nPING\r\n"],
+        ["\r\n"],
+        [b"\0\xff"],
+        ["x" * 9, "y" * 10, "z" * 100],
+        [*range(1_000)],
+        [b"x" * 2_000_000, ""],
+    ],
+    ids=["empty text", "empty", "ints", "command", "CRLF", "binary", "sizes", "many", "large"],
+)
+def test_whatever_is_in_the_arguments_the_command_is_the_same(arguments: list[Any]) -> None:
+    for beginning in (["EVALSHA"], ["EVALSHA", "0" * 40, 2, b"jq:{q}:", b""], arguments):
+        assert Prefix(*beginning).packed(arguments) == whole(beginning, arguments)
+        assert Prefix(*beginning).packed(tuple(arguments)) == whole(beginning, arguments)
+
+
+@pytest.mark.usefixtures("packing")
+def test_commands_are_packed_one_after_the_other() -> None:
+    assert pack() == b""
+    assert pack(("PING",), ("GET", "k")) == b"*1\r\n$4\r\nPING\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"
