@@ -2,7 +2,7 @@ std = "lua51"
 max_line_length = 100
 read_globals = {
   "redis", "cmsgpack", "KEYS", "ARGV",
-  -- from lua/include, put in front of a script by the loader
+  -- from lua/include, put into a script by the loader
   "now_ms", "text", "count", "fences_draw", "attempt_of", "events_begin", "events_add",
   "events_publish", "replies_add", "replies_publish", "replies_remember", "finished_index", "expiry",
   "delay", "promote", "next_due", "pieces", "pieces_join", "pieces_value", "flow_of", "intake_refusal", "flow_on",

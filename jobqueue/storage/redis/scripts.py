@@ -25,7 +25,7 @@ class Script:
 
     Attributes:
         name: File name without its ending.
-        source: Full text, includes first.
+        source: Full text, each include in place of the line that names it.
         sha: SHA-1 of it, as EVALSHA wants it.
         keys: Names of the keys in the order of KEYS.
     """
