@@ -14,8 +14,8 @@ local function handing_over(new, now, job, counts, stale, prefix, inline_bytes, 
     return false
   end
   local key = job .. id
-  local is_new = redis.call('EXISTS', key) == 0
-  if not is_new or (request ~= '' and redis.call('SISMEMBER', stale, id) == 1) then
+  -- An id that somebody chose may have been cancelled before, and its pointer be left.
+  if redis.call('EXISTS', key, request ~= '' and stale or key) > 0 then
     return false
   end
   fence = fence_after(tonumber(fence), 1, now)
