@@ -98,8 +98,11 @@ class Claimer:
                 lease_ms=self._lease_ms,
                 block_ms=0 if is_repeat else BLOCK_MS,
             )
-            claims = await self._claim(request)
-            self._slots.use_reserved(0 if self._stopping else len(claims or ()))
+            claims = None
+            try:
+                claims = await self._claim(request)
+            finally:
+                self._slots.use_reserved(0 if self._stopping else len(claims or ()))
             if claims is None:
                 is_repeat = True  # with the same token: the answer may be all that was lost
                 continue

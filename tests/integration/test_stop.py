@@ -21,6 +21,7 @@ from jobqueue import (
     Queue,
     QueueOptions,
     Storage,
+    StorageUnavailable,
     Worker,
 )
 from jobqueue.options import NO_OPTIONS
@@ -410,3 +411,26 @@ async def test_an_error_inside_the_block_stops_the_worker_too(
     await queue.enqueue("task", id="one")
     await asyncio.sleep(0.1)
     assert (await info_of(queue, "one")).state == "queued"
+
+
+async def test_a_consumer_that_stopped_in_an_outage_has_all_its_slots_when_it_starts_again(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = backend.handle()
+    really_claim, is_away, refused = storage.claim, True, 0
+
+    async def claim(*arguments: Any) -> Any:
+        nonlocal refused
+        if not is_away:
+            return await really_claim(*arguments)
+        refused += 1
+        raise StorageUnavailable("no answer")
+
+    monkeypatch.setattr(storage, "claim", claim)
+    async with Queue("q", storage) as queue:
+        consumer = Consumer(storage, {"task": lambda job: job.attempt}, "q", concurrency=1)
+        async with consumer:
+            await wait_until(lambda: refused)
+        is_away = False
+        async with consumer:
+            assert await queue.enqueue_and_wait("task", wait=10) == 1
