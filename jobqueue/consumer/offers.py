@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from jobqueue.backoff import Outage
 from jobqueue.consumer.active import Slots
 from jobqueue.errors import StorageError
 from jobqueue.storage.base import Claim, Message, Offer, Storage, Subscription, handed
@@ -68,7 +69,7 @@ class Offers:
     @property
     def current(self) -> Offer | None:
         """What to offer, now that nothing runs: a slot that no claim wants."""
-        return self._offer if self._slots.has_spare else None
+        return self._offer if self._slots.has_spare and not self._stopping else None
 
     def halt(self) -> None:
         """From now on, start nothing: a job that is handed over is refused."""
@@ -94,6 +95,8 @@ class Offers:
 
     def _hear(self, messages: Sequence[Message] | None) -> None:
         if messages is None:
+            if self._looking is not None:
+                self._looking.cancel()  # it may have looked too early
             self._looking = asyncio.create_task(self._look(), name="jobqueue-handed")
             return
         for message in messages:
@@ -101,10 +104,14 @@ class Offers:
                 self._take(message)
 
     async def _look(self) -> None:
-        try:
-            await self.withdraw()
-        except StorageError as error:
-            logger.debug("could not ask what was handed over: %s", error)
+        """Ask until there is an answer: a server that has just come back may be loading still."""
+        outage = Outage()
+        while True:
+            try:
+                return await self.withdraw()
+            except StorageError as error:
+                logger.debug("could not ask what was handed over, trying again: %s", error)
+                await asyncio.sleep(outage.failed())
 
     def _take(self, claim: Claim) -> None:
         if claim.fence <= self._last_fence:
