@@ -18,8 +18,8 @@
 --   3    largest value in bytes that travels in a reply
 --   4    msgpack array of outcomes: { id, fence (text), state, event, refund (1 or 0), delay_ms,
 --        value, ttl_ms }
---   5    '', or for how many ms the worker, idle now, offers to take a job at once
---   6    under what lease in ms
+--   5    for how many ms the worker, idle now, offers to take a job at once; absent: it does not
+--   6    under what lease in ms; absent likewise
 -- RETURNS
 --   for each job: 1 if the outcome counts, 0 if the lease was lost
 -- EVENTS
@@ -48,6 +48,10 @@ local lines = kit and kit.lines_open(prefix, ready, counts)
 local lanes = kit and kit.lanes_open(prefix, job, counts, now, lines)
 local freed, flows = {}, {}
 
+local function write_end(key, state, kept, ...)
+  redis.call('HSET', key, 'state', state, 'finished_ms', now_text, 'kept_ms', kept.ms, ...)
+end
+
 local function finish(id, key, state, value, ttl_ms, addresses)
   local kept = kept_for[ttl_ms]
   if not kept then
@@ -58,13 +62,11 @@ local function finish(id, key, state, value, ttl_ms, addresses)
     kept_for[ttl_ms] = kept
   end
   if addresses then
-    redis.call('HSET', key, 'reply_to', '')
     replies_add(reply_batches, reply_prefix, addresses, id, state, value, inline_bytes)
+    write_end(key, state, kept, 'reply_to', '', pieces('value', value))
+  else
+    write_end(key, state, kept, pieces('value', value))
   end
-  redis.call(
-    'HSET', key, 'state', state, 'finished_ms', now_text, 'kept_ms', kept.ms,
-    pieces('value', value)
-  )
   redis.call(kept.command, key, kept.argument)
   local entries = ended[state]
   entries[#entries + 1], entries[#entries + 2] = kept.until_ms, id
@@ -151,7 +153,7 @@ if #settled > 0 then
   end
   delay(delayed, ready, due_entries)
   count(counts, changes)
-  if ARGV[5] ~= '' and not uses_flow then
+  if ARGV[6] and not uses_flow then
     redis.call('HSET', counts, 'offer', offer_made(now, ARGV[5], ARGV[6], last_fence, worker))
   end
   replies_publish(reply_batches)

@@ -23,9 +23,9 @@ import hiredis
 from adapters.base import Message, SyncAdapter, clock, run
 from jobqueue.ids import new_job_id
 from jobqueue.options import JobOptions
-from jobqueue.packing import pack, pack_raw, unpack
+from jobqueue.packing import pack, pack_raw, unpack, unpack_raw
 from jobqueue.spec import decode_spec, encode_spec
-from jobqueue.storage.base import replies
+from jobqueue.storage.base import handed, replies
 from jobqueue.storage.redis.keys import QueueKeys
 from jobqueue.storage.redis.scripts import load
 
@@ -37,6 +37,8 @@ INLINE_BYTES = 65_536
 MAX_CLAIM_BYTES = 4 * 1024 * 1024
 BATCHES_IN_FLIGHT = 2
 NOTHING = pack(None)
+PING = ("PING",)
+"""As in ``jobqueue/storage/redis/connections.py``, in front of a script that somebody waits for."""
 Command = tuple[Any, ...]
 
 
@@ -85,7 +87,7 @@ class Floor(SyncAdapter):
     def enqueue_one(self, handler: str, args: tuple[Any, ...]) -> None:
         """One job; for the pick-up with the time at which it was enqueued."""
         self._send_one(handler, args, "")
-        self.client.receive()
+        self._receive_last()
 
     def call_one(self, payload: str) -> Any:
         if self.replies is None:
@@ -94,14 +96,19 @@ class Floor(SyncAdapter):
             self.replies.receive()
         self._send_one("echo", (payload,), CALLER)
         answer = self.replies.receive()
-        self.client.receive()
+        self._receive_last()
         return answer
+
+    def _receive_last(self) -> None:
+        """The answers to a script and to the PING in front of it."""
+        self.client.receive()
+        self.client.receive()
 
     def _send_one(self, handler: str, args: tuple[Any, ...], reply_to: str) -> None:
         payload = pack(dict(zip(("data", "enqueued_ns"), args, strict=False)))
         spec = encode_spec(payload, "msgpack", JobOptions())
         jobs = [(new_job_id(), handler, spec, 0, 0, 0, "", reply_to)]
-        self.client.send(self.client.script("enqueue", "", INLINE_BYTES, pack_raw(jobs)))
+        self.client.send(PING, self.client.script("enqueue", "", INLINE_BYTES, pack_raw(jobs)))
 
     def do_enqueue(self, message: Message) -> Message:
         """Scripts of ``concurrency`` jobs each: what our producer makes of as many calls."""
@@ -151,31 +158,32 @@ class Floor(SyncAdapter):
             time.sleep(3600)
 
     def _work_as_they_come(self, handler: str) -> NoReturn:
-        """Outcome, wait and next claim in one write."""
+        """The first is waited for and claimed; each outcome offers to take the next."""
         keys = self.client.keys
-        wait = ("BLMOVE", keys.named("ready"), keys.named("inbox", WORKER), "LEFT", "RIGHT", "5")
+        hearing = Client(self.url, self.queue)
+        hearing.send(("SUBSCRIBE", keys.topic(handed(WORKER))))
+        hearing.receive()
+        wait = ("BLMOVE", keys.named("ready"), keys.named("inbox", WORKER), "LEFT", "RIGHT", "0")
         self.client.send(wait, self._claim(1))
+        self.client.receive()
+        (job,) = self.client.receive()[2]
         while True:
-            self.client.receive()
-            jobs = self.client.receive()[2]
-            if not jobs:
-                self.client.send(wait, self._claim(1))
-                continue
             if handler == "stamp":
-                clock.stamp(unpack(decode_spec(jobs[0][2]).payload)["enqueued_ns"])
-            self.client.send(self._finish(jobs), wait, self._claim(1))
-            self.client.receive()
+                clock.stamp(unpack(decode_spec(job[2]).payload)["enqueued_ns"])
+            self.client.send(PING, self._finish([job], RESULT_TTL_MS, LEASE_MS))
+            job = unpack_raw(hearing.receive()[2])
+            self._receive_last()
 
     def _claim(self, count: int) -> Command:
         token = f"{WORKER}-{next(self.tokens)}"
         return self.client.script("claim", "", WORKER, count, token, LEASE_MS, MAX_CLAIM_BYTES)
 
-    def _finish(self, jobs: Sequence[Sequence[Any]]) -> Command:
+    def _finish(self, jobs: Sequence[Sequence[Any]], *offer: int) -> Command:
         done = [
             (job[0], str(job[3]), "completed", "completed", 0, 0, NOTHING, RESULT_TTL_MS)
             for job in jobs
         ]
-        return self.client.script("finish", "", WORKER, INLINE_BYTES, pack_raw(done))
+        return self.client.script("finish", "", WORKER, INLINE_BYTES, pack_raw(done), *offer)
 
 
 if __name__ == "__main__":

@@ -12,16 +12,15 @@ from typing import Any
 
 from adapters.base import Message, clock, run
 from adapters.ours import Ours
-from jobqueue.storage.redis import links
+from jobqueue.storage.redis.wire import Wire
 
-Exchange: Any = links._Exchange  # the one place where bytes come and go
 moment = {"sent": 0, "received": 0}
 hops_us: list[float] = []
 
 
 def note(method: str, key: str, *, before: bool) -> None:
     """Have a method of the connection note when it was called, or when it was done."""
-    original = getattr(Exchange, method)
+    original = getattr(Wire, method)
 
     def noting(self: Any, *arguments: Any) -> Any:
         if before:
@@ -31,7 +30,7 @@ def note(method: str, key: str, *, before: bool) -> None:
             moment[key] = time.monotonic_ns()
         return answer
 
-    setattr(Exchange, method, noting)
+    setattr(Wire, method, noting)
 
 
 class OursWithHops(Ours):
@@ -56,6 +55,6 @@ class OursWithHops(Ours):
 
 
 if __name__ == "__main__":
-    note("send", "sent", before=False)
+    note("write", "sent", before=False)
     note("data_received", "received", before=True)
     run(OursWithHops)

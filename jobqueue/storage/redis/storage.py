@@ -239,7 +239,7 @@ class RedisStorage(Storage):
         if not settlements:
             return []
         packed = encoding.pack_settlements(settlements)
-        answers = await self._run(queue, "finish", worker, INLINE_BYTES, packed, *(offer or ("",)))
+        answers = await self._run(queue, "finish", worker, INLINE_BYTES, packed, *(offer or ()))
         return [answer == 1 for answer in answers]
 
     async def withdraw(self, queue: str, worker: str) -> Claim | None:
