@@ -81,8 +81,9 @@ class Claimer:
                 task.cancel()
             elif self._claiming:
                 try:
-                    await self._storage.unblock(self._queue, self._worker)
-                except StorageError as error:
+                    async with asyncio.timeout(max(0, give_up_at - time.monotonic())):
+                        await self._storage.unblock(self._queue, self._worker)
+                except (StorageError, TimeoutError) as error:
                     logger.debug("could not unblock a claim: %s", error)
             else:
                 task.cancel()

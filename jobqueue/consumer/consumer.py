@@ -176,12 +176,9 @@ class Consumer:
         self._offers.halt()
         claimer = asyncio.create_task(self._claimer.stop(grace + _UNWIND))
         await self._finish_active(grace)
-        await claimer
-        try:
-            async with asyncio.timeout(max(0.1, deadline - time.monotonic())):
-                await self._offers.withdraw()
-        except (StorageError, TimeoutError) as error:
-            logger.debug("could not ask what was handed over last: %s", error)
+        # Not before: what ran last may have been settled with an offer.
+        left = deadline - _LAST_WORDS - time.monotonic()
+        await asyncio.gather(claimer, self._withdraw(max(0.1, left)))
         await self._let_go(max(0.1, deadline - time.monotonic()))
         self._stopping = False
 
@@ -242,6 +239,13 @@ class Consumer:
     def _release(self, claim: Claim) -> None:
         policy = self._registry.policy(claim.name, None, claim.ttl_ms)
         self._settler.settle(claim, decide(policy, claim.attempt, Released()), _nobody_minds)
+
+    async def _withdraw(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._offers.withdraw()
+        except (StorageError, TimeoutError) as error:
+            logger.debug("could not ask what was handed over last: %s", error)
 
     async def _let_go(self, seconds: float) -> None:
         await self._settler.flush(seconds)
