@@ -153,7 +153,7 @@ if #settled > 0 then
   end
   delay(delayed, ready, due_entries)
   count(counts, changes)
-  if ARGV[6] and not uses_flow then
+  if ARGV[6] and last_fence and not uses_flow then
     redis.call('HSET', counts, 'offer', offer_made(now, ARGV[5], ARGV[6], last_fence, worker))
   end
   replies_publish(reply_batches)
