@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import Any, Final, Never, TypeVar, Unpack
 from weakref import WeakSet
 
@@ -372,7 +373,8 @@ class Producer:
         return ending
 
     async def _ending(self, waiting: Wait, wait: Seconds | None) -> Any:
-        seconds = None if wait is None else to_ms(wait, "wait") / 1000
+        """The result, within a time that has been checked."""
+        seconds = wait.total_seconds() if isinstance(wait, timedelta) else wait
         return self.open_result(waiting.id, await waiting.within(seconds))
 
     def open_result(self, id: str, ending: StoredResult) -> Any:

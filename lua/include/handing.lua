@@ -28,9 +28,9 @@ local function handing_over(new, now, job, counts, stale, prefix, inline_bytes, 
     return false
   end
   local fields = newjob_fields(new, 'running', now_text)
-  for _, part in ipairs({ 'fence', fence_text, 'worker', worker, 'started_ms', now_text }) do
-    fields[#fields + 1] = part
-  end
+  local size = #fields
+  fields[size + 1], fields[size + 2], fields[size + 3] = 'fence', fence_text, 'worker'
+  fields[size + 4], fields[size + 5], fields[size + 6] = worker, 'started_ms', now_text
   redis.call('HSET', key, unpack(fields))
   redis.call('HSET', prefix .. 'handed', worker, fence_text .. ' ' .. id)
   redis.call('ZADD', prefix .. 'leases', text(now + lease_ms), id)
