@@ -17,7 +17,7 @@ from jobqueue import Job, Queue
 from jobqueue.errors import StorageUnavailable
 from jobqueue.flow import Limit, LimitKind, Rate, StoredSchedule
 from jobqueue.states import RescheduleResult
-from jobqueue.storage.base import CONTROL, Claim, ClaimRequest, NewJob
+from jobqueue.storage.base import CONTROL, Claim, ClaimRequest, NewJob, Offer, Settlement
 from jobqueue.storage.redis import RedisStorage
 from jobqueue.storage.redis.keys import QueueKeys
 from jobqueue.storage.redis.scripts import load, scripts_folder
@@ -65,6 +65,7 @@ pytestmark = pytest.mark.storages("redis")
 
 LARGE: Final = b"x" * 100_000
 SAME: Final = object()
+OFFER: Final = Offer(HOUR, LEASE)
 
 
 @dataclass
@@ -169,6 +170,32 @@ async def handed_over(stage: Stage) -> None:
         ("LMOVE", _key("ready"), _key("inbox", WORKER), "LEFT", "RIGHT")
     )
     assert answer == b"a"
+
+
+async def offered(stage: Stage) -> None:
+    """The worker is idle and says so; whoever watches here hears in its place what it is handed."""
+    await some_claims(stage)
+    await settle(stage.direct, completed(), *stage.claims[:2])
+    (lease,) = stage.claims = stage.claims[2:]
+    settlement = Settlement(lease.id, lease.fence, completed())
+    assert await stage.direct.finish(QUEUE, WORKER, [settlement], OFFER) == [True]
+
+
+async def handed(stage: Stage) -> None:
+    await offered(stage)
+    await enqueue(stage.direct, new_job("d", request="d", spec=b"handed"))
+
+
+async def handed_and_settled(stage: Stage) -> None:
+    await handed(stage)
+    claim = await stage.direct.withdraw(QUEUE, WORKER)
+    assert claim is not None
+    await settle(stage.direct, completed(), claim)
+
+
+async def handed_and_lost(stage: Stage) -> None:
+    await handed(stage)
+    await stage.clock.advance(2 * LEASE)
 
 
 async def nothing_to_claim(stage: Stage) -> None:
@@ -302,6 +329,34 @@ def finish_all(outcome: Any) -> Part:
         return await settle(stage.storage, outcome, *stage.claims)
 
     return act
+
+
+async def finish_and_offer(stage: Stage) -> Any:
+    """And what the offer was good for: the next lone job is the worker's."""
+    settlements = [Settlement(lease.id, lease.fence, completed()) for lease in stage.claims]
+    answer = await stage.storage.finish(QUEUE, WORKER, settlements, OFFER)
+    await enqueue(stage.direct, new_job("next", request="next"))
+    return answer, await stage.direct.withdraw(QUEUE, WORKER)
+
+
+async def enqueue_alone(stage: Stage) -> Any:
+    """Without the state, which a repeat finds as it is by then."""
+    (answer,) = await enqueue(
+        stage.storage, new_job("d", request="new", ttl_ms=HOUR, reply_to="me")
+    )
+    return answer.status, await stage.direct.withdraw(QUEUE, WORKER)
+
+
+async def enqueue_alone_twice(stage: Stage) -> Any:
+    """The second one finds nobody idle."""
+    answers = await enqueue(stage.storage, new_job("d", request="new"))
+    answers += await enqueue(stage.storage, new_job("e", request="newer"))
+    return [answer.status for answer in answers]
+
+
+async def withdraw(stage: Stage) -> Any:
+    """Twice: it is answered as long as the worker holds the job."""
+    return [await stage.storage.withdraw(QUEUE, WORKER) for _ in range(2)]
 
 
 async def finish_each_in_its_way(stage: Stage) -> Any:
@@ -485,6 +540,20 @@ CASES: Final = (
     Case("finish", finish_each_in_its_way, second_claims),
     Case("finish", finish_all(released()), cancel_requests),
     Case("finish", finish_all(completed()), lost_leases),
+    Case("finish", finish_and_offer, some_claims),
+    Case("finish", finish_and_offer, limited_and_running),
+    Case("finish", finish_and_offer, lost_leases),
+    Case("finish", finish_all(released()), handed),
+    Case("enqueue", enqueue_alone, offered),
+    Case("enqueue", enqueue_alone, handed_and_settled),
+    Case("enqueue", enqueue_alone_twice, offered),
+    Case("claim", claim_some, handed),
+    Case("leave", leave, handed),
+    Case("recover", recover_lost, handed_and_lost),
+    Case("withdraw", withdraw),
+    Case("withdraw", withdraw, offered),
+    Case("withdraw", withdraw, handed),
+    Case("withdraw", withdraw, handed_and_settled),
     Case("heartbeat", beat, cancel_requests),
     Case("recover", recover_lost, lost_leases),
     Case("recover", recover_lost, lost_and_cancelled),

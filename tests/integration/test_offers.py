@@ -168,6 +168,7 @@ async def test_a_lone_job_is_told_of_like_any_other(
 # -- what becomes of it while it runs --------------------------------------------------------------
 
 
+@needs_server
 async def test_its_lease_is_renewed(make_watched: Callable[..., Watched], producer: Queue) -> None:
     runs: list[int] = []
 
@@ -183,8 +184,10 @@ async def test_its_lease_is_renewed(make_watched: Callable[..., Watched], produc
         receipt = await producer.enqueue("task", id="long")
         assert await receipt.result(SOON) == 1
     assert runs == [1, 1]
+    assert watched.heard == ["long"]
 
 
+@needs_server
 async def test_it_is_cancelled(make_watched: Callable[..., Watched], producer: Queue) -> None:
     ends: list[str] = []
 
@@ -204,8 +207,10 @@ async def test_it_is_cancelled(make_watched: Callable[..., Watched], producer: Q
         with pytest.raises(JobCancelled):
             await receipt.result(SOON)
     assert ends in (["one"], [])  # it may be cancelled before its handler has begun
+    assert watched.heard == ["one"]
 
 
+@needs_server
 async def test_it_runs_out_of_its_time(
     make_watched: Callable[..., Watched], producer: Queue
 ) -> None:
@@ -219,8 +224,10 @@ async def test_it_runs_out_of_its_time(
         with pytest.raises(JobFailed) as caught:
             await receipt.result(SOON)
     assert (caught.value.error.reason, caught.value.error.attempts) == ("timeout", 1)
+    assert watched.heard == ["one"]
 
 
+@needs_server
 async def test_it_is_tried_again(make_watched: Callable[..., Watched], producer: Queue) -> None:
     def task(job: Job) -> int:
         if job.id == "one" and job.attempt < 3:
@@ -231,6 +238,7 @@ async def test_it_is_tried_again(make_watched: Callable[..., Watched], producer:
     async with watched.consumer:
         await made_idle(producer)
         assert await producer.enqueue_and_wait("task", id="one", wait=SOON) == 3
+    assert watched.heard == ["one"]
 
 
 # -- never more than there is room for -------------------------------------------------------------
