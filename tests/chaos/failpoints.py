@@ -141,6 +141,7 @@ ROLES: Final[dict[str, dict[str, Role]]] = {
         "promote": Role(prepare=due_jobs),
         "prune": Role(prepare=jobs_and_remains),
         "unblock": _STOPPED,
+        "withdraw": _RELEASING,
         "leave": _RELEASING,
         "close": _RELEASING,
         "limits": Role(),

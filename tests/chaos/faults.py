@@ -60,6 +60,16 @@ async def freeze_workers(stage: Stage, dice: random.Random) -> None:
     await asyncio.sleep(dice.uniform(0.2, 0.5) * stage.size.lease)
 
 
+async def kill_handed_worker(stage: Stage, dice: random.Random) -> None:
+    """SIGKILL the worker that was handed a job last: it has that job, or offers to take another."""
+    await stage.until_counted("handed")
+    handed = stage.ledger.of("handed")
+    pids = [worker.pid for worker in stage.fleet.workers]
+    if handed and handed[-1].process in pids:
+        stage.fleet.kill(pids.index(handed[-1].process))
+        stage.happened("workers killed that were handed a job")
+
+
 async def freeze_producers(stage: Stage, dice: random.Random) -> None:
     """SIGSTOP all producers, in whatever each is at."""
     frozen = [producer for producer in stage.fleet.producers if producer.poll() is None]
@@ -235,6 +245,11 @@ async def kill_pubsub(stage: Stage, dice: random.Random) -> None:
     """Close the connections that hear messages, and no other."""
     await stage.command("CLIENT", "KILL", "TYPE", "pubsub")
     stage.happened("times pub/sub killed")
+
+
+async def kill_some_connections(stage: Stage, dice: random.Random) -> None:
+    """Close those that hear messages, and one time in four those that do not as well."""
+    await (kill_connections if dice.random() < 0.25 else kill_pubsub)(stage, dice)
 
 
 async def flush_scripts(stage: Stage, dice: random.Random) -> None:

@@ -16,6 +16,9 @@ Judge: TypeAlias = Callable[[Books, Verdict], dict[str, Any]]
 
 BACK_WITHIN: Final = 5.0
 RECOVERED_WITHIN: Final = 1.0
+HANDED_AT_LEAST: Final = 0.1
+"""Part of the jobs, where they come one by one. Who has just begun, or lost its connection, is
+handed nothing."""
 ANSWERED_WITHIN: Final = 1.5 * RECHECK_EVERY + 0.5
 """A wait that is younger than half an interval when the others are looked at is looked at in the
 next round."""
@@ -59,6 +62,33 @@ def one_ending_each(books: Books, verdict: Verdict) -> dict[str, Any]:
     if without := [run for run in runs if not run.fate]:
         verdict.unexpected.append(f"{len(without)} runs heard nothing, such as {without[0]}")
     return fates
+
+
+def handed_over(books: Books, verdict: Verdict) -> dict[str, Any]:
+    """A good part of the jobs was handed over, whatever was done to whom."""
+    heard, fetched = _ids(books.ledger, "handed"), _ids(books.ledger, "fetched")
+    if len(heard) < HANDED_AT_LEAST * verdict.jobs:
+        verdict.unexpected.append(f"only {len(heard)} of {verdict.jobs} jobs were handed over")
+    began = _ids(books.ledger, "start")
+    accepted = books.ledger.accepted
+    waits = sorted(
+        run[0].start - accepted[id] for id, run in books.runs.items() if run and id in accepted
+    )
+    return {
+        "handed": len(heard),
+        "heard_of_only_when_asked": len(fetched - heard),
+        "handed_and_never_begun": len((heard | fetched) - began),
+        "began_p99": quantile(waits, 0.99),
+        "began_max": waits[-1] if waits else None,
+    }
+
+
+def handed_over_in_time(books: Books, verdict: Verdict) -> dict[str, Any]:
+    """And none of them waited for its lease to end, since nobody who held one died."""
+    figures = handed_over(books, verdict)
+    if (longest := figures["began_max"]) is not None and longest > BACK_WITHIN:
+        verdict.late.append(f"a job began only {longest:.1f} s after it was accepted")
+    return figures
 
 
 def each_instant_once(books: Books, verdict: Verdict) -> dict[str, Any]:

@@ -22,6 +22,7 @@ class Entry(NamedTuple):
     Attributes:
         kind: ``ready``, ``waits`` (all); ``accepted``, ``merged`` (another job is there in
             its place), ``refused``, ``known``, ``called``, ``answered``, ``gone`` (producers);
+            ``handed``, ``fetched`` (what it was handed, as it heard or was told when it asked),
             ``start``, ``end``, ``settled``, ``dropped`` (ended cancelled), ``unheard``,
             ``cut`` (its handler was cancelled), ``stopped``, ``stalled``, ``left`` (workers);
             ``warning``, ``error`` (what either logged); ``kill``, ``killed``, ``died``,

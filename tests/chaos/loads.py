@@ -160,9 +160,12 @@ class Load:
 _ONE_EACH: Final = {CUSTOMER: Limit(concurrency=1)}
 
 PLAIN: Final = "plain"
+LONE: Final = "lone"
+"""As plain, and never anything else: where a job says when it may start, none is handed over."""
 FLOW: Final = "flow"
 LOADS: Final = {
     PLAIN: Load(),
+    LONE: Load(),
     FLOW: Load(
         say=_something,
         by_key={**_ONE_EACH, TENANT: Limit(concurrency=3)},

@@ -33,7 +33,7 @@ class Orders:
         count: Jobs of a producer.
         batch: Jobs that a producer sends in one call.
         backlog: A producer waits while more jobs are queued.
-        pause: Seconds that a producer waits after each of its calls.
+        pause: Longest wait of a producer that trickles after each of its calls, in seconds.
         seed: For the payloads.
         linger_ms: A worker's handlers run so much longer.
         grace: The queue's, in seconds.
@@ -52,7 +52,7 @@ class Orders:
     count: int = 0
     batch: int = 1
     backlog: int = 0
-    pause: float = 0.0
+    pause: float = 0.01
     seed: int = 0
     linger_ms: int = 0
     grace: float = 10.0

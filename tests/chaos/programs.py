@@ -36,6 +36,7 @@ from tests.chaos import clocks
 from tests.chaos.ledger import Pen
 from tests.chaos.loads import FLOW, said_by
 from tests.chaos.orders import OTHER, QUEUE, TICK_SECONDS, Orders, job_id
+from tests.support.handing import note_handed
 
 _ORPHANED = 70
 
@@ -93,6 +94,12 @@ async def work(orders: Orders, pen: Pen) -> None:
         pen.note("end", job.id, job.attempt)
         await pen.kept()
         return job.id
+
+    note_handed(
+        queue.storage,
+        lambda claim: pen.note("handed", claim.id, claim.attempt),
+        lambda claim: pen.note("fetched", claim.id, claim.attempt),
+    )
 
     @queue.on("completed")
     def settled(event: Event) -> None:
@@ -229,6 +236,19 @@ async def call(orders: Orders, pen: Pen) -> None:
     await queue.close()
 
 
+async def trickle(orders: Orders, pen: Pen) -> None:
+    """A producer that enqueues its jobs one by one, each when the workers are idle again."""
+    queue = open_queue(orders)
+    dice = random.Random(orders.seed)
+    pen.note("ready")
+    for specs in _batches(orders):
+        for receipt in await _until_accepted(lambda specs=specs: _enqueue(queue, specs), pen) or ():
+            pen.note("accepted", receipt.id)
+        await pen.kept()
+        await asyncio.sleep(dice.uniform(0, orders.pause))
+    await queue.close()
+
+
 async def tick(orders: Orders, pen: Pen) -> None:
     """Stores a schedule, and deletes it when so many of its instants have been fired: each is noted
     as accepted when the schedule says that it made its job."""
@@ -333,6 +353,7 @@ PROGRAMS: dict[str, Program] = {
     "reap": reap,
     "produce": produce,
     "call": call,
+    "trickle": trickle,
     "use": use,
     "operate": operate,
     "tick": tick,

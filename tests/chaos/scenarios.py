@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from tests.chaos import faults, judges
 from tests.chaos.faults import at, at_moments, in_a_row, while_busy
-from tests.chaos.loads import PLAIN
+from tests.chaos.loads import LONE, PLAIN
 from tests.chaos.stage import Persistence, Size, Where
 
 
@@ -86,6 +86,13 @@ _SERVER_AWAY: Final[dict[str, Any]] = {
     "times": 20,
     "seconds": 4.0,  # two leases
     "cuts": True,
+}
+
+_HANDED: Final[dict[str, Any]] = {
+    "jobs": 10_000,
+    "sleep_ms": (0, 3),
+    "producers": (("trickle", 1), ("trickle", 1)),
+    "load": LONE,
 }
 
 _LIMITED: Final[dict[str, Any]] = {
@@ -282,6 +289,34 @@ SCENARIOS: Final = {
             producers=(("produce", 1), ("produce", 20)),
             plan=at(0.2, faults.fill_disk),
             judge=judges.refused_without_room,
+        ),
+        Scenario(
+            name="HANDED-KILL",
+            title="workers killed that were handed a job",
+            times=50,
+            plan=at_moments(faults.kill_handed_worker, faults.kill_worker),
+            judge=judges.handed_over,
+            **_HANDED,
+        ),
+        Scenario(
+            name="HANDED-SERVER",
+            title="server killed between lone jobs, AOF always",
+            times=20,
+            lease=30.0,  # nobody's is to run out, here and below
+            persistence=Persistence.ALWAYS,
+            plan=at_moments(faults.restart_server),
+            judge=judges.handed_over_in_time,
+            cuts=True,
+            **_HANDED,
+        ),
+        Scenario(
+            name="HANDED-CUT",
+            title="connections killed between lone jobs",
+            lease=30.0,
+            plan=while_busy(faults.kill_some_connections, 0.250),
+            judge=judges.handed_over_in_time,
+            cuts=True,
+            **_HANDED,
         ),
         Scenario(name="LIMITS", **_LIMITED),
         Scenario(name="RATE", title="200 a second, token bucket", load="bucket", **_RATED),

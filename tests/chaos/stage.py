@@ -128,8 +128,12 @@ class Stage:
 
     async def until_works(self) -> None:
         """Wait until a job ends from now on, or there is no more work."""
-        before = self.ledger.counts["end"]
-        await self.until(lambda: self.ledger.counts["end"] > before or not self.is_busy)
+        await self.until_counted("end")
+
+    async def until_counted(self, kind: str) -> None:
+        """Wait until an entry of this kind is added from now on, or there is no more work."""
+        before = self.ledger.counts[kind]
+        await self.until(lambda: self.ledger.counts[kind] > before or not self.is_busy)
 
     async def command(self, *command: Any) -> Any:
         """A command of the one who makes the faults; ``None`` while the server is away."""
