@@ -48,7 +48,8 @@ from tests.support.jobs import (
     stored,
 )
 from tests.support.listening import Complete
-from tests.support.offers import OFFER, make_offer, settle_offering
+from tests.support.names import HOSTILE_NAMES, LOOKALIKES
+from tests.support.offers import OFFER, idle_worker, make_offer, settle_offering
 
 pytestmark = pytest.mark.storages("redis")
 
@@ -259,6 +260,17 @@ async def test_pointers_that_are_left_are_no_obstacle_to_an_id_made_for_it(
     await cancel(storage, "a", "b")
     await workers.hand(new_job(request=""))
     assert await workers.claim() == []
+
+
+async def test_a_worker_of_any_name_is_handed_a_job(storage: Storage) -> None:
+    for name in dict.fromkeys([*HOSTILE_NAMES.values(), *LOOKALIKES, "1 2 3 w", " 1"]):
+        async with idle_worker(storage, worker=name) as inbox:
+            await enqueue(storage, new_job(name, name=name))
+            (got,) = await inbox.wait_for(1)
+            assert isinstance(got, Claim)
+            assert (got.id, got.name, got.worker) == (name, name, name)
+            assert await storage.withdraw(QUEUE, name) == got
+            assert await settle(storage, completed(), got, worker=name) == [True]
 
 
 # -- it waits ------------------------------------------------------------------------------------
@@ -558,6 +570,18 @@ async def test_an_offer_that_is_none_is_passed_over(
         assert await end(QUEUE, WORKER) is None
     await workers.offer()
     await workers.hand("b")
+
+
+@pytest.mark.parametrize("place", [0, 1])
+async def test_numbers_beyond_all_measure_lose_no_job(
+    storage: Storage, backend: RedisBackend, workers: Workers, place: int
+) -> None:
+    await workers.offer()
+    parts = [b"99999999999999", b"30000", field(backend, "fence"), b"w1"]
+    parts[place] = b"9" * 400
+    backend.admin.hset(COUNTS, "offer", b" ".join(parts))
+    got = await workers.hand("a")
+    assert await settle(storage, completed(), got) == [True]
 
 
 @pytest.mark.parametrize("value", [b"", b"x", b"7", b"7 ", b"x a", b"\xff\x00", b"-1 a", b"1 a b"])
