@@ -3,7 +3,8 @@
 One job, some workers, some reapers. A call may be answered; it may run and its answer be lost, and
 then it is repeated as it was; and a copy of it may be stuck on the way and arrive any time later.
 Leases run out at any moment, workers and reapers die at any moment. What the storage does is what
-``claim``, ``finish``, ``heartbeat``, ``recover``, ``leave`` and ``cancel`` do to one job.
+its verbs do to one job: ``enqueue``, ``claim``, ``finish``, ``heartbeat``, ``recover``, ``leave``,
+``withdraw`` and ``cancel``.
 
 ``python -m tests.chaos.lease_model`` prints the number of states.
 """
@@ -22,13 +23,16 @@ Fence: TypeAlias = int
 TERMINAL: Final = ("completed", "failed", "cancelled")
 READY: Final = "ready"
 OF_THE_DEAD: Final = "inbox of a dead worker"
+NEW: Final = "new"
+SENT: Final = "sent"
+MISSED: Final = "missed"
 
 
 class Stored(NamedTuple):
     """The job, as it is stored.
 
     Attributes:
-        state: Its state.
+        state: Its state; ``new`` before it is stored.
         pointer: The list in which its id stands; empty when it is in none, or in the inbox of a
             worker that lives.
         fence: Of the last claim.
@@ -39,8 +43,8 @@ class Stored(NamedTuple):
         ended_by: The fence that made the last one.
     """
 
-    state: str = "queued"
-    pointer: str = READY
+    state: str = NEW
+    pointer: str = ""
     fence: Fence = 0
     settled_fence: Fence = 0
     attempt: int = 0
@@ -81,6 +85,8 @@ class Worker(NamedTuple):
         run: What its handler runs.
         settling: What its settler repeats until it is answered.
         late: A copy that is on its way.
+        handed: What it was handed when the job was stored, until it has taken that.
+        told: The message of that: on its way (``sent``), or lost, as it knows (``missed``).
     """
 
     inbox: bool = False
@@ -89,6 +95,8 @@ class Worker(NamedTuple):
     run: Held | None = None
     settling: Settling | None = None
     late: Late | None = None
+    handed: Fence = 0
+    told: str = ""
 
 
 class Reaper(NamedTuple):
@@ -130,12 +138,14 @@ class Rules:
     Attributes:
         late_copies: Calls of workers that may be on their way for long at the same time; at most
             one of each worker.
+        hands_over: A worker may be idle when the job is stored, and be handed it.
     """
 
     workers: int = 2
     reapers: int = 2
     max_attempts: int = 3
     late_copies: int = 0
+    hands_over: bool = False
     finish_checks_fence: bool = True
     finish_checks_state: bool = True
     claim_checks_state: bool = True
@@ -147,6 +157,9 @@ class Rules:
     repeat_compares_fence: bool = True
     empty_answer_ends_a_claim: bool = True
     recover_repeats: bool = True
+    withdraw_compares_fence: bool = True
+    handed_job_is_taken_once: bool = True
+    unheard_job_is_asked_for: bool = True
 
 
 class Broken(AssertionError):
@@ -160,13 +173,15 @@ class Model:
         self._rules = rules
 
     def first(self) -> State:
-        """A job that was just enqueued."""
+        """Before the job is stored."""
         rules = self._rules
         return State(Stored(), (Worker(),) * rules.workers, (Reaper(),) * rules.reapers)
 
     def steps(self, state: State) -> Iterator[Step]:
         """Everything that can happen next."""
         job = state.job
+        if job.state == NEW:
+            yield Step("enqueue", state._replace(job=job._replace(state="queued", pointer=READY)))
         if job.state == "retrying":
             yield Step("promote", state._replace(job=job._replace(state="queued", pointer=READY)))
         if job.state in ("queued", "retrying"):
@@ -187,6 +202,10 @@ class Model:
         if state.job.pointer == READY:
             handed = state._replace(job=state.job._replace(pointer=""))
             yield Step("hand over", _with(handed, at, worker._replace(inbox=True)))
+        if state.job.state == NEW and self._rules.hands_over:
+            yield Step("enqueue, and hand over", _handed(state, at), is_fault=True)
+        if worker.handed:
+            yield from self._takes(state, at)
         yield from self._claims(state, at)
         yield from self._runs(state, at)
         yield from self._finishes(state, at)
@@ -215,6 +234,29 @@ class Model:
         if self._may_be_late(state):
             late = state.workers[at]._replace(late=Late())
             yield Step("claim, on its way for long", _with(state, at, late), is_fault=True)
+
+    def _takes(self, state: State, at: int) -> Iterator[Step]:
+        """What a worker makes of the job that it was handed when that was stored."""
+        rules, job, worker = self._rules, state.job, state.workers[at]
+        if worker.told == SENT:
+            yield from self._takes_one(state, at, Held(worker.handed, 1))
+            lost = worker._replace(told=MISSED)
+            yield Step("the message is lost", _with(state, at, lost), is_fault=True)
+        if not rules.unheard_job_is_asked_for:
+            return
+        if _holds(job, worker.handed if rules.withdraw_compares_fence else job.fence):
+            yield from self._takes_one(state, at, Held(job.fence, job.attempt))
+        elif worker.told == MISSED:
+            yield Step("withdraw", _with(state, at, worker._replace(handed=0, told="")))
+
+    def _takes_one(self, state: State, at: int, held: Held) -> Iterator[Step]:
+        worker = state.workers[at]
+        if self._rules.handed_job_is_taken_once:
+            worker = worker._replace(handed=0, told="")
+        yield Step("a handed job starts", _with(state, at, worker._replace(run=held)))
+        if worker.settling is None:
+            refused = worker._replace(settling=Settling(held.fence, "released"))
+            yield Step("a handed job is refused", _with(state, at, refused), is_fault=True)
 
     def _runs(self, state: State, at: int) -> Iterator[Step]:
         worker, job = state.workers[at], state.job
@@ -390,6 +432,14 @@ def _with_new_token(worker: Worker) -> Worker:
     return worker if late is None or late.outcome else worker._replace(late=late._replace(token=1))
 
 
+def _handed(state: State, at: int) -> State:
+    """The job is stored as leased to this worker, and the message is on its way."""
+    fence = _newest(state) + 1
+    leased = state.job._replace(state="running", fence=fence, attempt=1, is_leased=True)
+    worker = state.workers[at]._replace(handed=fence, told=SENT)
+    return _with(state._replace(job=leased), at, worker)
+
+
 def _died(state: State, at: int) -> State:
     """Another worker comes in its place, under another name; what is on its way may arrive."""
     worker, job = state.workers[at], state.job
@@ -404,6 +454,7 @@ def _fences(state: State) -> Iterator[Fence]:
     yield from (job.fence, job.settled_fence, job.ended_by)
     for worker in state.workers:
         yield worker.claimed_fence
+        yield worker.handed
         for holder in (worker.run, worker.settling, worker.late):
             if holder is not None:
                 yield holder.fence
@@ -451,7 +502,7 @@ def _rename(state: State) -> State:
 def _renamed_worker(worker: Worker, names: dict[Fence, Fence]) -> Worker:
     if worker == _FRESH:
         return worker
-    inbox, token, claimed, run, settling, late = worker
+    inbox, token, claimed, run, settling, late, handed, told = worker
     return Worker(
         inbox,
         token,
@@ -459,6 +510,8 @@ def _renamed_worker(worker: Worker, names: dict[Fence, Fence]) -> Worker:
         run and run._replace(fence=names[run.fence]),
         settling and settling._replace(fence=names[settling.fence]),
         late and late._replace(fence=names[late.fence]),
+        names[handed],
+        told,
     )
 
 
@@ -562,6 +615,7 @@ def _is_in_hands(state: State) -> bool:
     for worker in state.workers:
         if not worker.claimed_token:
             hands.add(worker.claimed_fence)
+        hands.add(worker.handed)
         hands.update(each.fence for each in (worker.run, worker.settling) if each is not None)
     for reaper in state.reapers:
         hands.add(reaper.took_fence)

@@ -23,6 +23,13 @@ def test_also_with_copies_of_calls_that_arrive_at_any_later_time() -> None:
     assert search(Rules(workers=1, reapers=1, max_attempts=2, late_copies=1)).states > 2_000
 
 
+@pytest.mark.parametrize("late_copies", [0, 1])
+def test_also_when_the_job_is_handed_over_as_it_is_stored(late_copies: int) -> None:
+    rules = Rules(reapers=1, max_attempts=2, late_copies=late_copies, hands_over=True)
+    rules = replace(rules, workers=1) if late_copies else rules
+    assert search(rules).states > 5_000
+
+
 _BREAKS = {
     "finish_checks_fence": "attempt 3 of 2",
     "finish_checks_state": "2 terminal transitions",
@@ -42,3 +49,16 @@ _BREAKS = {
 def test_without_one_of_its_rules_an_invariant_breaks(rule: str) -> None:
     with pytest.raises(Broken, match=_BREAKS[rule]):
         search(replace(SMALL, **{rule: False}))
+
+
+_BREAKS_OF_HANDING_OVER = {
+    "withdraw_compares_fence": "2 hold the valid fence",
+    "handed_job_is_taken_once": "2 hold the valid fence",
+    "unheard_job_is_asked_for": "stuck: until a lease runs out",
+}
+
+
+@pytest.mark.parametrize("rule", _BREAKS_OF_HANDING_OVER)
+def test_without_one_of_the_rules_of_handing_over_an_invariant_breaks(rule: str) -> None:
+    with pytest.raises(Broken, match=_BREAKS_OF_HANDING_OVER[rule]):
+        search(replace(SMALL, reapers=1, hands_over=True, **{rule: False}))

@@ -485,6 +485,20 @@ async def test_what_a_killed_worker_was_handed_is_recovered(
 # -- messages that are lost ------------------------------------------------------------------------
 
 
+def lose_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on, nobody hears what an enqueue publishes: the connections are closed before."""
+    execute = Link.execute
+
+    async def and_kill(self: Link, data: bytes, count: int, seconds: float) -> list[Any]:
+        if load("enqueue").sha.encode() not in data:
+            return await execute(self, data, count, seconds)
+        # In one write with the script: what that has published has not been sent yet.
+        killing = pack(("CLIENT", "KILL", "TYPE", "pubsub"))
+        return (await execute(self, data + killing, count + 1, seconds))[:-1]
+
+    monkeypatch.setattr(Link, "execute", and_kill)
+
+
 @needs_server
 async def test_a_job_whose_message_is_lost_runs_when_the_connection_is_back(
     make_watched: Callable[..., Watched],
@@ -492,23 +506,31 @@ async def test_a_job_whose_message_is_lost_runs_when_the_connection_is_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     watched = make_watched()
-    execute, is_lossy = Link.execute, False
-
-    async def and_kill(self: Link, data: bytes, count: int, seconds: float) -> list[Any]:
-        if not is_lossy or load("enqueue").sha.encode() not in data:
-            return await execute(self, data, count, seconds)
-        # In one write with the script: what that has published has not been sent yet.
-        killing = pack(("CLIENT", "KILL", "TYPE", "pubsub"))
-        return (await execute(self, data + killing, count + 1, seconds))[:-1]
-
-    monkeypatch.setattr(Link, "execute", and_kill)
     async with watched.consumer:
         await made_idle(producer)
-        is_lossy = True
+        lose_messages(monkeypatch)
         for n in range(10):
             await made_idle(producer, f"{n}")
     assert watched.heard == []
     assert len(watched.fetched) >= 5  # the others came before the connection was back
+
+
+@needs_server
+async def test_a_job_of_which_a_consumer_has_not_heard_when_it_stops_runs_elsewhere(
+    make_watched: Callable[..., Watched],
+    producer: Queue,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    leaving, staying = make_watched(lambda job: "leaving"), make_watched(lambda job: job.attempt)
+    async with leaving.consumer:
+        await made_idle(producer)
+        with monkeypatch.context() as patching:
+            lose_messages(patching)
+            receipt = await producer.enqueue("task", id="one")
+        # At once: the connection is not back yet.
+    assert (leaving.heard, leaving.fetched) == ([], ["one"])
+    async with staying.consumer:
+        assert await receipt.result(SOON) == 1
 
 
 @needs_server
