@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from jobqueue import Queue
+from jobqueue.storage.base import Storage
 from tests.integration.crew import Crew
+from tests.integration.idle import Workers
 from tests.integration.ledger import Ledger
 from tests.integration.programs import MakeQueue
-from tests.support.backends import Backend
+from tests.support.backends import Backend, RedisBackend
 
 
 @pytest.fixture
@@ -48,3 +50,11 @@ async def crew(backend: Backend) -> AsyncIterator[Crew]:
 def ledger(tmp_path: Path) -> Ledger:
     """What really ran, written outside the storage by whatever process ran it."""
     return Ledger(tmp_path / "ledger")
+
+
+@pytest.fixture
+async def workers(backend: RedisBackend, storage: Storage) -> AsyncIterator[Workers]:
+    """Workers that offer to take jobs; on a server."""
+    made = Workers(backend, storage)
+    yield made
+    await made.close()

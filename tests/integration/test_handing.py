@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 import pytest
 
 from jobqueue.errors import StorageUnavailable
 from jobqueue.flow import Flow, Limit, LimitKind, LimitScope, Refusal
-from jobqueue.ids import new_job_id
-from jobqueue.packing import pack_raw
 from jobqueue.states import EnqueueStatus, JobState
 from jobqueue.storage.base import (
     INLINE_BYTES,
@@ -19,17 +17,15 @@ from jobqueue.storage.base import (
     NewJob,
     Offer,
     Storage,
-    Subscription,
-    handed,
 )
 from jobqueue.storage.redis import pubsub
+from tests.integration.idle import ACCEPTED, COUNTS, Workers, field
 from tests.support.backends import MakeStorage, RedisBackend
 from tests.support.clock import START_MS, ManualClock
 from tests.support.flows import alone, expiring, grouped, high, keyed, low, unique
 from tests.support.jobs import (
     HOUR,
     LEASE,
-    MINUTE,
     QUEUE,
     SECOND,
     WORKER,
@@ -45,108 +41,13 @@ from tests.support.jobs import (
     recover,
     run_one,
     settle,
-    stored,
 )
-from tests.support.listening import Complete
 from tests.support.names import HOSTILE_NAMES, LOOKALIKES
 from tests.support.offers import OFFER, idle_worker, make_offer, settle_offering
 
 pytestmark = pytest.mark.storages("redis")
 
-COUNTS = f"jq:{{{QUEUE}}}:counts"
-HANDED = f"jq:{{{QUEUE}}}:handed"
-ACCEPTED = Enqueued(EnqueueStatus.QUEUED, JobState.QUEUED, None)
 ALL = LimitScope(LimitKind.QUEUE)
-
-
-class Workers:
-    """Who offers to take a job, and what each is handed."""
-
-    def __init__(self, backend: RedisBackend, storage: Storage) -> None:
-        self._backend = backend
-        self._storage = storage
-        self._subscriptions: list[Subscription] = []
-        self._inboxes: dict[str, Complete] = {}
-        self.last_fence = 0
-
-    async def listen(self, worker: str = WORKER) -> Complete:
-        """Let this worker hear what it is handed."""
-
-        async def mark() -> str:
-            id = new_job_id()
-            message = pack_raw((id, "mark", b"", 1, 1, 0, 0))
-            self._backend.admin.publish(f"{HANDED}:{worker}", message)
-            return id
-
-        inbox = self._inboxes[worker] = Complete(mark)
-        subscription = await self._storage.listen(QUEUE, handed(worker), inbox)
-        self._subscriptions.append(subscription)
-        return inbox
-
-    async def offer(self, worker: str = WORKER, offer: Offer = OFFER) -> Complete:
-        """Let this worker run a job, and offer to take another."""
-        inbox = self._inboxes.get(worker) or await self.listen(worker)
-        ran = await make_offer(self._storage, worker=worker, offer=offer)
-        self.last_fence = ran.fence
-        return inbox
-
-    async def hand(self, job: NewJob | str, worker: str = WORKER) -> Claim:
-        """Enqueue a job, which this worker and nobody else is handed."""
-        job = new_job(job) if isinstance(job, str) else job
-        assert await enqueue(self._storage, job) == [ACCEPTED]
-        for name, inbox in self._inboxes.items():
-            if name != worker:
-                assert await inbox.all() == []
-        (message,) = await self._inboxes[worker].all()
-        now = (await stored(self._storage, job.id)).enqueued_ms
-        assert message == Claim(
-            job.id, job.name, job.spec, message.fence, 1, now, job.ttl_ms, False, worker
-        )
-        assert message.fence > self.last_fence
-        self.last_fence = message.fence
-        kept = await stored(self._storage, job.id)
-        assert (kept.state, kept.worker, kept.fence) == (JobState.RUNNING, worker, message.fence)
-        assert kept.spec == job.spec
-        assert await self._storage.withdraw(QUEUE, worker) == message
-        return message
-
-    async def nothing_handed(self) -> None:
-        """Nobody was handed anything that has not been looked at."""
-        for inbox in self._inboxes.values():
-            assert await inbox.all() == []
-
-    async def let_wait(self, *jobs: NewJob | str) -> list[Claim]:
-        """Enqueue jobs, which nobody is handed: a claim brings them."""
-        answers = await enqueue(self._storage, *jobs)
-        assert [answer.status for answer in answers] == [EnqueueStatus.QUEUED] * len(jobs)
-        await self.nothing_handed()
-        for job in jobs:
-            kept = await stored(self._storage, job if isinstance(job, str) else job.id)
-            assert kept.state is not JobState.RUNNING
-        return await self.claim()
-
-    async def claim(self, worker: str = "w9") -> list[Claim]:
-        """Claim all that waits."""
-        claims = await claim(self._storage, worker=worker)
-        for job in claims:
-            assert job.fence > self.last_fence
-            self.last_fence = job.fence
-        return claims
-
-    async def close(self) -> None:
-        for subscription in self._subscriptions:
-            await subscription.close()
-
-
-@pytest.fixture
-async def workers(backend: RedisBackend, storage: Storage) -> AsyncIterator[Workers]:
-    made = Workers(backend, storage)
-    yield made
-    await made.close()
-
-
-def field(backend: RedisBackend, name: str) -> Any:
-    return backend.admin.hget(COUNTS, name)
 
 
 # -- it is handed over ---------------------------------------------------------------------------
@@ -423,19 +324,22 @@ async def test_an_offer_ends_with_a_claim_that_brings_something(
 async def test_an_offer_ends_with_a_recovery(
     storage: Storage, clock: ManualClock, workers: Workers
 ) -> None:
+    await enqueue(storage, "a")
+    await claim_one(storage, worker="w9")
     await workers.offer(offer=Offer(HOUR, LEASE))
-    await workers.let_wait(new_job("later", delay_ms=SECOND))
-    got = await workers.hand("a")
+    await storage.heartbeat(QUEUE, WORKER, [], HOUR)
     await clock.advance(LEASE)
-    assert ids(await recover(storage)) == ["a"]  # that ran out, of no interest
-    await workers.claim()
-    assert await settle(storage, completed(), got) == [False]
-    await enqueue(storage, "b")
-    lost = await claim_one(storage, lease_ms=MINUTE)
+    assert ids(await recover(storage)) == ["a"]
+    assert ids(await workers.let_wait("b")) == ["b"]
+
+
+async def test_an_offer_ends_when_its_worker_is_dead(
+    storage: Storage, clock: ManualClock, workers: Workers
+) -> None:
     await workers.offer(offer=Offer(HOUR, LEASE))
-    await clock.advance(MINUTE)
-    assert lost.id in ids(await recover(storage))
-    assert ids(await workers.let_wait("c")) == ["c"]
+    await clock.advance(LEASE)
+    assert await recover(storage) == []
+    assert ids(await workers.let_wait("a")) == ["a"]
 
 
 async def test_a_worker_that_is_not_connected_is_handed_nothing(
@@ -527,125 +431,3 @@ async def test_a_server_without_memory_stores_and_tells_nothing(
     finally:
         backend.admin.config_set("maxmemory", 0)
     await workers.hand("b")
-
-
-# -- what others have written --------------------------------------------------------------------
-
-GARBAGE: list[bytes] = [
-    b"",
-    b" ",
-    b"w1",
-    b"\xff\x00\x93",
-    b"offer\n",
-    b"{fence} {fence} {fence}",
-    b"99999999999999 30000 {fence}",
-    b"99999999999999 30000 w1",
-    b"99999999999999 {fence} w1",
-    b"30000 {fence} w1",
-    b"99999999999999  {fence} w1",
-    b"99999999999999 30000  w1",
-    b" 99999999999999 30000 {fence} w1",
-    b"-1 30000 {fence} w1",
-    b"99999999999999 -1 {fence} w1",
-    b"99999999999999 3e4 {fence} w1",
-    b"99999999999999 30000 {fence}0 w1",
-    b"99999999999999 30000 {fence} ",
-    b"99999999999999 30000 {fence} \xff\x00",
-    b"99999999999999\x0030000\x00{fence}\x00w1",
-    b"1 30000 {fence} w1",
-    b"x" * 100_000,
-]
-
-
-@pytest.mark.parametrize("value", GARBAGE, ids=lambda value: repr(value[:40]))
-async def test_an_offer_that_is_none_is_passed_over(
-    storage: Storage, backend: RedisBackend, workers: Workers, value: bytes
-) -> None:
-    await workers.offer()
-    offer = value.replace(b"{fence}", field(backend, "fence"))
-    backend.admin.hset(COUNTS, "offer", offer)
-    assert ids(await workers.let_wait("a")) == ["a"]
-    for end in (storage.withdraw, storage.leave):
-        backend.admin.hset(COUNTS, "offer", offer)
-        assert await end(QUEUE, WORKER) is None
-    await workers.offer()
-    await workers.hand("b")
-
-
-@pytest.mark.parametrize("place", [0, 1])
-async def test_numbers_beyond_all_measure_lose_no_job(
-    storage: Storage, backend: RedisBackend, workers: Workers, place: int
-) -> None:
-    await workers.offer()
-    parts = [b"99999999999999", b"30000", field(backend, "fence"), b"w1"]
-    parts[place] = b"9" * 400
-    backend.admin.hset(COUNTS, "offer", b" ".join(parts))
-    got = await workers.hand("a")
-    assert await settle(storage, completed(), got) == [True]
-
-
-@pytest.mark.parametrize("value", [b"", b"x", b"7", b"7 ", b"x a", b"\xff\x00", b"-1 a", b"1 a b"])
-async def test_what_was_never_handed_over_is_not_told(
-    storage: Storage, backend: RedisBackend, workers: Workers, value: bytes
-) -> None:
-    await workers.offer()
-    backend.admin.hset(HANDED, WORKER, value)
-    assert await storage.withdraw(QUEUE, WORKER) is None
-
-
-async def test_an_offer_without_a_fence_is_none(
-    storage: Storage, backend: RedisBackend, workers: Workers
-) -> None:
-    await workers.listen()
-    await enqueue(storage, "x")
-    ran = await claim_one(storage)
-    backend.admin.hdel(COUNTS, "fence")  # as when the server has forgotten
-    assert await settle_offering(storage, ran) == [True]
-    assert await storage.results(QUEUE, ["x"]) == [(JobState.COMPLETED, b"result")]
-    assert ids(await workers.let_wait("a")) == ["a"]
-
-
-MESSAGES: dict[str, Any] = {
-    "nothing": [],
-    "number": 7,
-    "nil": None,
-    "text": b"text",
-    "map": {b"id": b"a"},
-    "too few": [b"a", b"n", b"s", 7, 1, 0],
-    "too many": [b"a", b"n", b"s", 7, 1, 0, 0, 0],
-    "nested": [[b"a", b"n", b"s", 7, 1, 0, 0]],
-    "id is a number": [1, b"n", b"s", 7, 1, 0, 0],
-    "id is nil": [None, b"n", b"s", 7, 1, 0, 0],
-    "id is no text": [b"\xff", b"n", b"s", 7, 1, 0, 0],
-    "id is a list": [[b"a"], b"n", b"s", 7, 1, 0, 0],
-    "name is a number": [b"a", 1, b"s", 7, 1, 0, 0],
-    "name is no text": [b"a", b"\xff", b"s", 7, 1, 0, 0],
-    "spec is a number": [b"a", b"n", 1, 7, 1, 0, 0],
-    "spec is nil": [b"a", b"n", None, 7, 1, 0, 0],
-    "fence is text": [b"a", b"n", b"s", b"7", 1, 0, 0],
-    "fence is negative": [b"a", b"n", b"s", -7, 1, 0, 0],
-    "fence is 0": [b"a", b"n", b"s", 0, 1, 0, 0],
-    "fence is true": [b"a", b"n", b"s", True, 1, 0, 0],
-    "fence is a fraction": [b"a", b"n", b"s", 7.5, 1, 0, 0],
-    "attempt is 0": [b"a", b"n", b"s", 7, 0, 0, 0],
-    "attempt is text": [b"a", b"n", b"s", 7, b"1", 0, 0],
-    "time is negative": [b"a", b"n", b"s", 7, 1, -1, 0],
-    "time is beyond all": [b"a", b"n", b"s", 7, 1, 2**63, 0],
-    "time is nil": [b"a", b"n", b"s", 7, 1, None, 0],
-    "ttl is negative": [b"a", b"n", b"s", 7, 1, 0, -1],
-    "ttl is text": [b"a", b"n", b"s", 7, 1, 0, b"0"],
-}
-
-
-async def test_what_nobody_of_ours_has_sent_is_no_job(
-    backend: RedisBackend, workers: Workers
-) -> None:
-    inbox = await workers.offer()
-    raw = {"empty": b"", "cut off": b"\x97\xa1", "no msgpack": b"\xc1", "words": b"PING\r\n"}
-    packed = {name: pack_raw(message) for name, message in MESSAGES.items()}
-    for name, message in (raw | packed).items():
-        gaps = inbox.gaps
-        assert backend.admin.publish(f"{HANDED}:{WORKER}", message) == 1
-        assert await inbox.all() == [], name
-        assert inbox.gaps == gaps + 1, f"{name}: a worker that may have missed a job looks for it"
-    await workers.hand("a")
