@@ -9,10 +9,10 @@ from typing import Final
 from jobqueue.ids import new_job_id
 from jobqueue.outcome import Outcome
 from jobqueue.storage.base import Claim, Offer, Settlement, Storage, handed
-from tests.support.jobs import LEASE, QUEUE, SECOND, WORKER, claim, completed, enqueue, new_job
+from tests.support.jobs import LEASE, MINUTE, QUEUE, WORKER, claim, completed, enqueue, new_job
 from tests.support.listening import Inbox, listening
 
-OFFER: Final = Offer(5 * SECOND, LEASE)
+OFFER: Final = Offer(10 * MINUTE, LEASE)
 
 
 async def settle_offering(
