@@ -174,7 +174,7 @@ async def test_its_lease_is_renewed(make_watched: Callable[..., Watched], produc
 
     async def task(job: Job) -> int:
         runs.append(job.attempt)
-        await asyncio.sleep(1.6 if job.id == "long" else 0)
+        await asyncio.sleep(1.2 if job.id == "long" else 0)
         return job.attempt
 
     watched = make_watched(task, lease=0.5)
@@ -276,7 +276,7 @@ async def test_never_more_at_a_time_than_its_slots(
     watched = make_watched(task, concurrency=concurrency)
     async with watched.consumer:
         await made_idle(producer)
-        await asyncio.gather(alone(60), alone(60), together(60))
+        await asyncio.gather(alone(40), alone(40), together(60))
         await _until_all_ended(producer)
     assert most <= concurrency
     assert set(runs.values()) == {1}
@@ -398,7 +398,7 @@ async def test_stops_while_lone_jobs_come(
     leaving, staying = make_watched(task), make_watched(task)
     async with staying.consumer:
         enqueueing = asyncio.create_task(enqueue_alone())
-        for _ in range(25):
+        for _ in range(20):
             async with leaving.consumer:
                 await asyncio.sleep(dice.uniform(0, 0.04))
                 began = time.monotonic()
