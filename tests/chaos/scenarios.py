@@ -1,5 +1,5 @@
 """The scenarios, by the names that they have in the campaign's list: S1 to S22 by its scorecard,
-F09 to F32 by its catalogue of failures."""
+F09 to F32 by its catalogue of failures, the others by what they are about."""
 
 from __future__ import annotations
 
