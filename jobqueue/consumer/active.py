@@ -107,12 +107,18 @@ class ActiveJobs:
         return iter(list(self._by_fence.values()))
 
     def add(self, active: ActiveJob) -> None:
-        """Add a job. An old run of it has lost its lease: nobody else could have claimed it."""
-        id = active.claim.id
-        older = self._newest.get(id)
-        if older is not None and not older.settled:
-            older.interrupt(Interruption.LEASE_LOST)
-        self._by_fence[active.claim.fence] = self._newest[id] = active
+        """Add a job. Of two runs of it the one with the older fence has lost its lease: nobody else
+        could have claimed it. After a stand-still of this process, that may be the one that is
+        added last, since what is claimed and what is handed over come on two connections."""
+        id, fence = active.claim.id, active.claim.fence
+        self._by_fence[fence] = active
+        other = self._newest.get(id)
+        if other is not None and other.claim.fence > fence:
+            active.interrupt(Interruption.LEASE_LOST)
+            return
+        if other is not None and not other.settled:
+            other.interrupt(Interruption.LEASE_LOST)
+        self._newest[id] = active
 
     def remove(self, active: ActiveJob) -> None:
         self._by_fence.pop(active.claim.fence, None)

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgpack
 import pytest
 
 from jobqueue import Consumer, Fixed, Job, JobCancelled, JobFailed, JobSpec, Queue, Reaper
@@ -480,6 +481,33 @@ async def test_what_a_killed_worker_was_handed_is_recovered(
     first.kill()
     assert await receipt.result(lease + SOON) == second.process.pid
     assert [run.attempt for run in ledger.read("run")] == [1, 1, 2]
+
+
+@needs_server
+async def test_a_message_that_comes_after_the_job_was_claimed_anew_stops_nothing(
+    make_watched: Callable[..., Watched], producer: Queue, backend: RedisBackend
+) -> None:
+    go_on = asyncio.Event()
+    runs: list[int] = []
+
+    async def task(job: Job) -> int:
+        runs.append(job.attempt)
+        await go_on.wait()
+        return job.attempt
+
+    watched = make_watched(task)
+    async with watched.consumer:
+        receipt = await producer.enqueue("task", id="one")
+        await wait_until(lambda: runs)
+        (stored,) = await producer.storage.get("q", ["one"])
+        assert stored is not None
+        stale = ["one", "task", stored.spec, 1, 1, stored.enqueued_ms, 0]
+        channel = f"jq:{{q}}:handed:{watched.consumer.worker_id}"
+        assert backend.admin.publish(channel, msgpack.packb(stale)) == 1
+        await wait_until(lambda: watched.heard == ["one"])
+        go_on.set()
+        assert await receipt.result(SOON) == 1
+    assert runs == [1]
 
 
 # -- messages that are lost ------------------------------------------------------------------------

@@ -43,3 +43,17 @@ def test_one_for_an_id() -> None:
     jobs.add(older)
     jobs.add(newer)
     assert jobs.to_renew() == [Held("a", 2)]
+
+
+def test_of_two_runs_the_older_fence_has_lost_whichever_came_first() -> None:
+    for order in ((1, 2), (2, 1)):
+        jobs = ActiveJobs()
+        runs = {fence: _active("a", fence) for fence in order}
+        for fence in order:
+            jobs.add(runs[fence])
+        assert runs[1].interruption is Interruption.LEASE_LOST
+        assert runs[2].interruption is None
+        assert jobs.to_renew() == [Held("a", 2)]
+        for fence in order:
+            jobs.remove(runs[fence])
+        assert (len(jobs), jobs.to_renew()) == (0, [])
