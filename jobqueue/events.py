@@ -8,7 +8,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from jobqueue.job import Event
-from jobqueue.storage.base import EVENTS, Message, Storage, StorageEvent, Subscription
+from jobqueue.storage.base import Storage
+from jobqueue.storage.types import (
+    EVENTS,
+    Message,
+    StorageEvent,
+    Subscription,
+)
 from jobqueue.views import event_of
 
 logger = logging.getLogger("jobqueue")

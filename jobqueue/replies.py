@@ -16,7 +16,14 @@ from typing import Final
 from jobqueue.errors import JobNotFound, JobQueueError, StorageError, WaitTimeout
 from jobqueue.ids import new_token
 from jobqueue.states import TERMINAL
-from jobqueue.storage.base import Message, Reply, Storage, StoredResult, Subscription, replies
+from jobqueue.storage.base import Storage
+from jobqueue.storage.types import (
+    Message,
+    Reply,
+    StoredResult,
+    Subscription,
+    replies,
+)
 
 logger = logging.getLogger("jobqueue")
 

@@ -10,7 +10,10 @@ from enum import Enum
 from typing import Any
 
 from jobqueue.job import Job
-from jobqueue.storage.base import Claim, Held
+from jobqueue.storage.types import (
+    Claim,
+    Held,
+)
 
 
 class Interruption(Enum):

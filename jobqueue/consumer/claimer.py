@@ -12,7 +12,11 @@ from jobqueue.backoff import Outage
 from jobqueue.consumer.active import Slots
 from jobqueue.errors import StorageError
 from jobqueue.ids import new_token
-from jobqueue.storage.base import Claim, ClaimRequest, Storage
+from jobqueue.storage.base import Storage
+from jobqueue.storage.types import (
+    Claim,
+    ClaimRequest,
+)
 
 logger = logging.getLogger("jobqueue")
 

@@ -23,7 +23,8 @@ from jobqueue.options import QueueOptions
 from jobqueue.outcome import Released, decide
 from jobqueue.registry import JobFunction, Registry, make_handler
 from jobqueue.serde import Serde, SerdeSet
-from jobqueue.storage.base import (
+from jobqueue.storage.base import Storage
+from jobqueue.storage.types import (
     CONTROL,
     MAX_BATCH,
     CancelRequested,
@@ -31,7 +32,6 @@ from jobqueue.storage.base import (
     HeartbeatAnswer,
     Held,
     Message,
-    Storage,
     Subscription,
 )
 from jobqueue.storage.url import storage_from

@@ -13,7 +13,12 @@ from typing import Final
 
 from jobqueue.backoff import Outage
 from jobqueue.errors import JobQueueError
-from jobqueue.storage.base import MAX_BATCH, HeartbeatAnswer, Held, Storage
+from jobqueue.storage.base import Storage
+from jobqueue.storage.types import (
+    MAX_BATCH,
+    HeartbeatAnswer,
+    Held,
+)
 
 logger = logging.getLogger("jobqueue")
 

@@ -11,7 +11,14 @@ from typing import Final
 from jobqueue.backoff import Outage
 from jobqueue.consumer.active import Slots
 from jobqueue.errors import StorageError
-from jobqueue.storage.base import Claim, Message, Offer, Storage, Subscription, handed
+from jobqueue.storage.base import Storage
+from jobqueue.storage.types import (
+    Claim,
+    Message,
+    Offer,
+    Subscription,
+    handed,
+)
 
 logger = logging.getLogger("jobqueue")
 

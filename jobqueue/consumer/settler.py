@@ -12,7 +12,13 @@ from jobqueue.backoff import Outage
 from jobqueue.batcher import Outbox
 from jobqueue.errors import StorageError
 from jobqueue.outcome import Outcome
-from jobqueue.storage.base import MAX_BATCH, Claim, Offer, Settlement, Storage
+from jobqueue.storage.base import Storage
+from jobqueue.storage.types import (
+    MAX_BATCH,
+    Claim,
+    Offer,
+    Settlement,
+)
 
 logger = logging.getLogger("jobqueue")
 

@@ -6,7 +6,12 @@ import pytest
 
 from jobqueue.outcome import Outcome
 from jobqueue.states import CancelResult, EnqueueStatus, JobState, TtlResult
-from jobqueue.storage.base import Claim, Enqueued, Reply, Storage
+from jobqueue.storage.base import Storage
+from jobqueue.storage.types import (
+    Claim,
+    Enqueued,
+    Reply,
+)
 from tests.support.backends import MakeStorage
 from tests.support.clock import ManualClock
 from tests.support.jobs import (

@@ -6,7 +6,11 @@ import pytest
 
 from jobqueue.outcome import Outcome
 from jobqueue.states import EventType, JobState
-from jobqueue.storage.base import Held, Settlement, Storage
+from jobqueue.storage.base import Storage
+from jobqueue.storage.types import (
+    Held,
+    Settlement,
+)
 from tests.support.clock import ManualClock
 from tests.support.jobs import (
     HOUR,

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from jobqueue.flow import Flow, Priority
-from jobqueue.storage.base import NewJob, Storage
+from jobqueue.storage.base import Storage
+from jobqueue.storage.types import (
+    NewJob,
+)
 from tests.support.backends import MakeStorage
 from tests.support.clock import ManualClock
 from tests.support.flows import alone, change, grouped, high

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from jobqueue.states import JobState
-from jobqueue.storage.base import Held, Storage
+from jobqueue.storage.base import Storage
+from jobqueue.storage.types import (
+    Held,
+)
 from tests.support.clock import ManualClock
 from tests.support.jobs import (
     HOUR,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from jobqueue.flow import Flow, LimitKind
-from jobqueue.storage.base import NewJob, Storage
+from jobqueue.storage.base import Storage
+from jobqueue.storage.types import (
+    NewJob,
+)
 from tests.support.flows import alone, grouped, high, keyed, set_limit
 from tests.support.jobs import claim, completed, enqueue, ids, new_job, released, retrying, settle
 

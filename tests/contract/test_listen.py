@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from jobqueue.states import EventType, JobState
-from jobqueue.storage.base import (
+from jobqueue.storage.base import Storage
+from jobqueue.storage.types import (
     CONTROL,
     EVENTS,
     CancelRequested,
     Reply,
-    Storage,
     StorageEvent,
     replies,
 )

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from jobqueue.states import CancelResult, EnqueueStatus, JobState, TtlResult
-from jobqueue.storage.base import CONTROL, EVENTS, CancelRequested, Reply, Storage, replies
+from jobqueue.storage.base import Storage
+from jobqueue.storage.types import (
+    CONTROL,
+    EVENTS,
+    CancelRequested,
+    Reply,
+    replies,
+)
 from tests.support.jobs import (
     HOUR,
     LEASE,

@@ -7,13 +7,13 @@ import asyncio
 import pytest
 
 from jobqueue.states import CancelResult, EnqueueStatus, EventType, JobState
-from jobqueue.storage.base import (
+from jobqueue.storage.base import Storage
+from jobqueue.storage.types import (
     CONTROL,
     EVENTS,
     CancelRequested,
     Claim,
     Reply,
-    Storage,
     handed,
     replies,
 )

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from jobqueue.states import EventType, JobState
-from jobqueue.storage.base import Claim, Storage
+from jobqueue.storage.base import Storage
+from jobqueue.storage.types import (
+    Claim,
+)
 from tests.support.backends import MakeStorage
 from tests.support.clock import ManualClock
 from tests.support.jobs import (

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from jobqueue.states import CancelResult, JobState
-from jobqueue.storage.base import INLINE_BYTES, Storage
+from jobqueue.storage.base import Storage
+from jobqueue.storage.types import (
+    INLINE_BYTES,
+)
 from tests.support.clock import ManualClock
 from tests.support.jobs import (
     cancel,

@@ -7,7 +7,11 @@ import pytest
 from jobqueue.flow import Flow, Refusal, Unique, UniqueUntil
 from jobqueue.outcome import EXPIRED
 from jobqueue.states import EnqueueStatus, EventType, JobState
-from jobqueue.storage.base import INLINE_BYTES, Enqueued, Storage
+from jobqueue.storage.base import Storage
+from jobqueue.storage.types import (
+    INLINE_BYTES,
+    Enqueued,
+)
 from tests.support.backends import MakeStorage
 from tests.support.clock import ManualClock
 from tests.support.flows import change, expiring, unique

@@ -7,12 +7,12 @@ from typing import Any, Final
 from jobqueue.ids import new_job_id
 from jobqueue.packing import pack_raw
 from jobqueue.states import EnqueueStatus, JobState
-from jobqueue.storage.base import (
+from jobqueue.storage.base import Storage
+from jobqueue.storage.types import (
     Claim,
     Enqueued,
     NewJob,
     Offer,
-    Storage,
     Subscription,
     handed,
 )

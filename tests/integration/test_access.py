@@ -19,9 +19,11 @@ from jobqueue import (
     Reaper,
     StorageError,
 )
-from jobqueue.storage.base import CONTROL
 from jobqueue.storage.redis import RedisStorage
 from jobqueue.storage.redis.scripts import load, scripts_folder
+from jobqueue.storage.types import (
+    CONTROL,
+)
 from tests.support import acl
 from tests.support.backends import RedisBackend
 from tests.support.jobs import claim, new_job

@@ -11,7 +11,11 @@ from typing import Any
 import pytest
 
 from jobqueue import Job, JobSpec, StorageUnavailable
-from jobqueue.storage.base import Enqueued, NewJob, Settlement
+from jobqueue.storage.types import (
+    Enqueued,
+    NewJob,
+    Settlement,
+)
 from tests.integration.asking import until_counted
 from tests.integration.programs import MakeQueue
 from tests.support.backends import Backend

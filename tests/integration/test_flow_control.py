@@ -21,7 +21,9 @@ from jobqueue import (
     QueueFull,
 )
 from jobqueue.options import JobOptions
-from jobqueue.storage.base import ClaimRequest
+from jobqueue.storage.types import (
+    ClaimRequest,
+)
 from tests.integration.asking import counted, until_counted, until_state
 from tests.integration.programs import MakeQueue
 

@@ -148,7 +148,7 @@ def test_a_fork_beside_a_transaction_that_does_not_end(backend: Backend) -> None
         import threading
         from jobqueue import StorageError
         from jobqueue.storage import forking
-        from jobqueue.storage.base import NewJob
+        from jobqueue.storage.types import (NewJob,)
         from jobqueue.storage.sqlite import SQLiteStorage
 
         forking.FORK_SECONDS = 0.2

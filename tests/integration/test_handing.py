@@ -10,15 +10,15 @@ import pytest
 from jobqueue.errors import StorageUnavailable
 from jobqueue.flow import Flow, Limit, LimitKind, LimitScope, Refusal
 from jobqueue.states import EnqueueStatus, JobState
-from jobqueue.storage.base import (
+from jobqueue.storage.base import Storage
+from jobqueue.storage.redis import pubsub
+from jobqueue.storage.types import (
     INLINE_BYTES,
     Claim,
     Enqueued,
     NewJob,
     Offer,
-    Storage,
 )
-from jobqueue.storage.redis import pubsub
 from tests.integration.idle import ACCEPTED, COUNTS, Workers, field
 from tests.support.backends import MakeStorage, RedisBackend
 from tests.support.clock import START_MS, ManualClock

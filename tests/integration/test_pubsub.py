@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from jobqueue.storage.base import CONTROL, replies
+from jobqueue.storage.types import (
+    CONTROL,
+    replies,
+)
 from tests.support.backends import MakeStorage, RedisBackend
 from tests.support.jobs import completed, enqueue, new_job, run_one
 from tests.support.listening import listening

@@ -20,8 +20,10 @@ import pytest
 
 from jobqueue import Queue, StorageUnavailable
 from jobqueue.states import JobState
-from jobqueue.storage.base import Settlement
 from jobqueue.storage.sqlite import SQLiteStorage, connection, schema
+from jobqueue.storage.types import (
+    Settlement,
+)
 from tests.support.jobs import QUEUE, WORKER, claim, completed, ids, new_job, only
 from tests.support.scripts import ROOT
 from tests.support.wait import wait_until
@@ -145,7 +147,7 @@ def holder(path: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that is frozen in the midst of an enqueue, with the write lock."""
     program = """
         import asyncio, os, signal, sys, time
-        from jobqueue.storage.base import NewJob
+        from jobqueue.storage.types import (NewJob,)
         from jobqueue.storage.sqlite import SQLiteStorage
 
         def clock():  # asked when the lock is held

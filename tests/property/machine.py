@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from jobqueue.outcome import Outcome
 from jobqueue.states import TERMINAL, TRANSITIONS, EnqueueStatus, JobState
-from jobqueue.storage.base import (
+from jobqueue.storage.types import (
     MAX_BATCH,
     Claim,
     ClaimRequest,

@@ -23,7 +23,7 @@ from jobqueue.flow import (
 )
 from jobqueue.outcome import EXPIRED, Outcome
 from jobqueue.states import CancelResult, EnqueueStatus, JobState, RescheduleResult, TtlResult
-from jobqueue.storage.base import (
+from jobqueue.storage.types import (
     Claim,
     ClaimRequest,
     Enqueued,

@@ -23,7 +23,9 @@ from jobqueue.flow import (
     Unique,
     UniqueUntil,
 )
-from jobqueue.storage.base import NewJob
+from jobqueue.storage.types import (
+    NewJob,
+)
 
 SILENT = Flow()
 """What holds for a job that says nothing."""

@@ -16,7 +16,10 @@ from jobqueue.flow import (
     Unique,
     UniqueUntil,
 )
-from jobqueue.storage.base import NewJob, Storage
+from jobqueue.storage.base import Storage
+from jobqueue.storage.types import (
+    NewJob,
+)
 from tests.support.jobs import QUEUE, new_job
 
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jobqueue.storage.base import Claim, Message, Sink, Storage, Subscription, handed
+from jobqueue.storage.base import Storage
+from jobqueue.storage.types import (
+    Claim,
+    Message,
+    Sink,
+    Subscription,
+    handed,
+)
 
 
 def note_handed(

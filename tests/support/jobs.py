@@ -9,14 +9,14 @@ from jobqueue.flow import Flow
 from jobqueue.ids import new_job_id, new_token
 from jobqueue.outcome import Outcome
 from jobqueue.states import CancelResult, EventType, JobState
-from jobqueue.storage.base import (
+from jobqueue.storage.base import Storage
+from jobqueue.storage.types import (
     Claim,
     ClaimRequest,
     Enqueued,
     Held,
     NewJob,
     Settlement,
-    Storage,
     StoredJob,
     StoredResult,
 )

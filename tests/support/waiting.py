@@ -8,7 +8,10 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Final
 
-from jobqueue.storage.base import Claim, Storage
+from jobqueue.storage.base import Storage
+from jobqueue.storage.types import (
+    Claim,
+)
 from tests.support.jobs import QUEUE, claim
 from tests.support.wait import wait_until
 

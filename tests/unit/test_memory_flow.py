@@ -8,10 +8,12 @@ import pytest
 
 from jobqueue.flow import Flow, Limit, LimitKind, Rate
 from jobqueue.states import JobState
-from jobqueue.storage.base import StoredJob
 from jobqueue.storage.memory import MemoryStorage
 from jobqueue.storage.memory.limits import Limits
 from jobqueue.storage.memory.rows import Row
+from jobqueue.storage.types import (
+    StoredJob,
+)
 from tests.support.flows import (
     limit_info,
     replacing,

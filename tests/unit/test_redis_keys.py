@@ -8,9 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobqueue.storage.base import CONTROL, EVENTS, replies
 from jobqueue.storage.redis.keys import QueueKeys
 from jobqueue.storage.redis.scripts import load, scripts_folder
+from jobqueue.storage.types import (
+    CONTROL,
+    EVENTS,
+    replies,
+)
 from tests.support.names import HOSTILE_NAMES, LOOKALIKES
 
 FIXED = sorted(

@@ -6,7 +6,10 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from jobqueue.storage.base import Message, Sink
+from jobqueue.storage.types import (
+    Message,
+    Sink,
+)
 
 
 def _call_on(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:

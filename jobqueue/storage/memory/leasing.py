@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from jobqueue.outcome import Outcome
 from jobqueue.states import TERMINAL, EventType, JobState
-from jobqueue.storage.base import (
+from jobqueue.storage.memory.queue import MemoryQueue
+from jobqueue.storage.memory.rows import Row
+from jobqueue.storage.types import (
     MAX_BATCH,
     MAX_CLAIM_BYTES,
     Claim,
@@ -15,8 +17,6 @@ from jobqueue.storage.base import (
     Held,
     Settlement,
 )
-from jobqueue.storage.memory.queue import MemoryQueue
-from jobqueue.storage.memory.rows import Row
 
 
 def claim(queue: MemoryQueue, request: ClaimRequest, now: int) -> list[Claim]:

@@ -14,12 +14,19 @@ from itertools import count
 from jobqueue.flow import OPEN
 from jobqueue.outcome import EXPIRED
 from jobqueue.states import TERMINAL, EventType, JobState
-from jobqueue.storage.base import EVENTS, Claim, NewJob, Reply, StorageEvent, replies
 from jobqueue.storage.memory.bus import Bus
 from jobqueue.storage.memory.limits import Limits
 from jobqueue.storage.memory.lines import Lines
 from jobqueue.storage.memory.rows import Row, inline
 from jobqueue.storage.memory.schedules import ScheduleBook
+from jobqueue.storage.types import (
+    EVENTS,
+    Claim,
+    NewJob,
+    Reply,
+    StorageEvent,
+    replies,
+)
 
 DELAYED = (JobState.SCHEDULED, JobState.RETRYING)
 

@@ -12,7 +12,12 @@ from weakref import WeakValueDictionary
 from jobqueue.errors import StorageError
 from jobqueue.flow import Control, Limit, LimitInfo, LimitScope, Schedules, StoredSchedule
 from jobqueue.states import CancelResult, JobState, RescheduleResult, TtlResult
-from jobqueue.storage.base import (
+from jobqueue.storage.base import Storage
+from jobqueue.storage.clock import Clock, system_clock
+from jobqueue.storage.memory import leasing, producing, reading, upkeep
+from jobqueue.storage.memory.bus import MemorySubscription, Waiter
+from jobqueue.storage.memory.queue import MemoryQueue
+from jobqueue.storage.types import (
     Claim,
     ClaimRequest,
     Enqueued,
@@ -22,15 +27,10 @@ from jobqueue.storage.base import (
     Offer,
     Settlement,
     Sink,
-    Storage,
     StoredJob,
     StoredResult,
     Subscription,
 )
-from jobqueue.storage.clock import Clock, system_clock
-from jobqueue.storage.memory import leasing, producing, reading, upkeep
-from jobqueue.storage.memory.bus import MemorySubscription, Waiter
-from jobqueue.storage.memory.queue import MemoryQueue
 
 
 class _Space:

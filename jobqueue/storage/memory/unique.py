@@ -6,9 +6,12 @@ from collections import deque
 
 from jobqueue.flow import Unique, UniqueUntil
 from jobqueue.states import TERMINAL, EnqueueStatus, JobState
-from jobqueue.storage.base import Enqueued, NewJob
 from jobqueue.storage.memory.queue import MemoryQueue, due_of
 from jobqueue.storage.memory.rows import KEPT_REPLACERS, Row
+from jobqueue.storage.types import (
+    Enqueued,
+    NewJob,
+)
 
 
 def counts(row: Row, unique: Unique, now: int) -> bool:

@@ -17,11 +17,17 @@ from redis import exceptions as redis_errors
 from redis.asyncio import Connection
 
 from jobqueue.packing import unpack_raw
-from jobqueue.storage.base import CONTROL, EVENTS, Message, Sink, handed
 from jobqueue.storage.messages import cancel_requested, handed_claim, reply, storage_event
 from jobqueue.storage.redis.errors import is_denied, translated
 from jobqueue.storage.redis.resp import pack
 from jobqueue.storage.redis.wire import Wire, open_wire
+from jobqueue.storage.types import (
+    CONTROL,
+    EVENTS,
+    Message,
+    Sink,
+    handed,
+)
 
 logger = logging.getLogger("jobqueue")
 

@@ -21,7 +21,16 @@ from jobqueue.flow import (
 )
 from jobqueue.outcome import EXPIRED
 from jobqueue.states import CancelResult, JobState, RescheduleResult, TtlResult
-from jobqueue.storage.base import (
+from jobqueue.storage.base import Storage
+from jobqueue.storage.clock import Clock
+from jobqueue.storage.redis import encoding
+from jobqueue.storage.redis.connections import Blocker, Commands, connection_settings
+from jobqueue.storage.redis.keys import QueueKeys
+from jobqueue.storage.redis.listeners import EventListening
+from jobqueue.storage.redis.pubsub import Listener
+from jobqueue.storage.redis.server import SECTIONS, check_version, read_info, warn_about_settings
+from jobqueue.storage.redis.tls import check_files
+from jobqueue.storage.types import (
     CONTROL,
     EVENTS,
     INLINE_BYTES,
@@ -35,19 +44,10 @@ from jobqueue.storage.base import (
     Offer,
     Settlement,
     Sink,
-    Storage,
     StoredJob,
     StoredResult,
     Subscription,
 )
-from jobqueue.storage.clock import Clock
-from jobqueue.storage.redis import encoding
-from jobqueue.storage.redis.connections import Blocker, Commands, connection_settings
-from jobqueue.storage.redis.keys import QueueKeys
-from jobqueue.storage.redis.listeners import EventListening
-from jobqueue.storage.redis.pubsub import Listener
-from jobqueue.storage.redis.server import SECTIONS, check_version, read_info, warn_about_settings
-from jobqueue.storage.redis.tls import check_files
 from jobqueue.storage.url import masked
 
 logger = logging.getLogger("jobqueue")

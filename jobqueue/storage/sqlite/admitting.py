@@ -8,7 +8,6 @@ from typing import Final
 from jobqueue.flow import Refusal, Unique, UniqueUntil
 from jobqueue.packing import pack, unpack
 from jobqueue.states import EnqueueStatus, JobState
-from jobqueue.storage.base import INLINE_BYTES, Enqueued, NewJob
 from jobqueue.storage.sqlite.connection import Transaction
 from jobqueue.storage.sqlite.lines import Lines
 from jobqueue.storage.sqlite.rows import (
@@ -18,6 +17,11 @@ from jobqueue.storage.sqlite.rows import (
     read_control,
     remember,
     save_addresses,
+)
+from jobqueue.storage.types import (
+    INLINE_BYTES,
+    Enqueued,
+    NewJob,
 )
 
 _TOKENS_KEPT: Final = 16

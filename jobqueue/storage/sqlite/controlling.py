@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from jobqueue.flow import OPEN, Control
 from jobqueue.states import EventType, JobState, RescheduleResult
-from jobqueue.storage.base import MAX_BATCH
 from jobqueue.storage.sqlite.connection import Transaction
 from jobqueue.storage.sqlite.lanes import Lanes
 from jobqueue.storage.sqlite.lines import Lines
@@ -23,6 +22,9 @@ from jobqueue.storage.sqlite.rows import (
     read_control,
 )
 from jobqueue.storage.sqlite.settling import Ended, end_waiting, leave_lines
+from jobqueue.storage.types import (
+    MAX_BATCH,
+)
 
 _FIELDS: Final = {
     "paused": "UPDATE queues SET paused = ? WHERE key = ?",

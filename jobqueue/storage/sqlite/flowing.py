@@ -6,13 +6,16 @@ from typing import Final, NamedTuple
 
 from jobqueue.outcome import EXPIRED
 from jobqueue.states import EventType, JobState
-from jobqueue.storage.base import MAX_BATCH, MAX_CLAIM_BYTES
 from jobqueue.storage.sqlite.connection import Transaction
 from jobqueue.storage.sqlite.lanes import Lane, Lanes
 from jobqueue.storage.sqlite.lines import HIGH, LOW, NORMAL, Candidate, Lines, Turns
 from jobqueue.storage.sqlite.outbox import Outbox
 from jobqueue.storage.sqlite.rows import COLUMNS, JobRow, QueueRow, write_each
 from jobqueue.storage.sqlite.settling import Ended, end_waiting
+from jobqueue.storage.types import (
+    MAX_BATCH,
+    MAX_CLAIM_BYTES,
+)
 
 _MOST_ROUNDS: Final = 10
 """A claim ends so many times :data:`MAX_BATCH` jobs that have expired, and puts as many aside that

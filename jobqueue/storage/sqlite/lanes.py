@@ -16,7 +16,6 @@ from typing import Any, Final, NamedTuple, cast
 from jobqueue.flow import Limit, LimitKind, Rate, RateKind
 from jobqueue.packing import pack, unpack
 from jobqueue.storage import rates
-from jobqueue.storage.base import MAX_BATCH
 from jobqueue.storage.sqlite.connection import Transaction
 from jobqueue.storage.sqlite.lines import Candidate, Lines
 from jobqueue.storage.sqlite.rows import (
@@ -26,6 +25,9 @@ from jobqueue.storage.sqlite.rows import (
     limit_names,
     select_in,
     write_each,
+)
+from jobqueue.storage.types import (
+    MAX_BATCH,
 )
 
 _ALONE: Final = "alone"

@@ -8,14 +8,6 @@ from typing import Any, Final
 
 from jobqueue.packing import pack, unpack
 from jobqueue.states import EventType
-from jobqueue.storage.base import (
-    MAX_BATCH,
-    MAX_CLAIM_BYTES,
-    Claim,
-    ClaimRequest,
-    HeartbeatAnswer,
-    Held,
-)
 from jobqueue.storage.sqlite.connection import Transaction
 from jobqueue.storage.sqlite.flowing import (
     expire,
@@ -37,6 +29,14 @@ from jobqueue.storage.sqlite.rows import (
     make_queue,
     select_in,
     unpack_flow,
+)
+from jobqueue.storage.types import (
+    MAX_BATCH,
+    MAX_CLAIM_BYTES,
+    Claim,
+    ClaimRequest,
+    HeartbeatAnswer,
+    Held,
 )
 
 _CLAIM: Final = f"SELECT {CLAIMED} FROM jobs JOIN specs ON job = key "

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from jobqueue.states import CancelResult, EnqueueStatus, EventType, JobState
-from jobqueue.storage.base import Enqueued, NewJob
 from jobqueue.storage.sqlite.admitting import Admission, answer_known, save_uniques
 from jobqueue.storage.sqlite.connection import Transaction
 from jobqueue.storage.sqlite.lines import Lines
@@ -24,6 +23,10 @@ from jobqueue.storage.sqlite.rows import (
     stored_jobs,
 )
 from jobqueue.storage.sqlite.settling import Ended, end_waiting
+from jobqueue.storage.types import (
+    Enqueued,
+    NewJob,
+)
 
 _COLUMNS: Final = (
     "key, queue, id, name, state, place, due_ms, enqueued_ms, ttl_ms, request, cancel_request, "

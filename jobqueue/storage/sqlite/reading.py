@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from jobqueue.states import TERMINAL, JobState, TtlResult
-from jobqueue.storage.base import StoredJob, StoredResult
 from jobqueue.storage.sqlite.connection import Transaction
 from jobqueue.storage.sqlite.rows import (
     find_jobs,
@@ -15,6 +14,10 @@ from jobqueue.storage.sqlite.rows import (
     save_addresses,
     select_in,
     unpack_flow,
+)
+from jobqueue.storage.types import (
+    StoredJob,
+    StoredResult,
 )
 
 # Text of the statements rather than parameters, so that SQLite sees which partial index fits.

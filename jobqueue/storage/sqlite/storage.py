@@ -11,21 +11,7 @@ from typing import Final, TypeVar
 from jobqueue.errors import ConfigurationError, StorageError
 from jobqueue.flow import Control, Limit, LimitInfo, LimitScope, Schedules, StoredSchedule
 from jobqueue.states import CancelResult, JobState, RescheduleResult, TtlResult
-from jobqueue.storage.base import (
-    Claim,
-    ClaimRequest,
-    Enqueued,
-    HeartbeatAnswer,
-    Held,
-    NewJob,
-    Offer,
-    Settlement,
-    Sink,
-    Storage,
-    StoredJob,
-    StoredResult,
-    Subscription,
-)
+from jobqueue.storage.base import Storage
 from jobqueue.storage.clock import Clock, system_clock
 from jobqueue.storage.sqlite import (
     controlling,
@@ -40,6 +26,20 @@ from jobqueue.storage.sqlite import (
 from jobqueue.storage.sqlite.connection import Connection, Work
 from jobqueue.storage.sqlite.subscribing import SQLiteSubscription
 from jobqueue.storage.sqlite.watcher import Listener, Waiter, Watcher
+from jobqueue.storage.types import (
+    Claim,
+    ClaimRequest,
+    Enqueued,
+    HeartbeatAnswer,
+    Held,
+    NewJob,
+    Offer,
+    Settlement,
+    Sink,
+    StoredJob,
+    StoredResult,
+    Subscription,
+)
 
 _T = TypeVar("_T")
 
