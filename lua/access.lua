@@ -34,6 +34,7 @@ for _, command in ipairs(SCRIPTS) do
   need(command, command, ready)
 end
 need('TIME', 'TIME')
+need('PUBSUB|NUMSUB', 'PUBSUB', 'NUMSUB', handing)
 need('SCRIPT|LOAD', 'SCRIPT', 'LOAD', '') -- also for a server that knows them all today
 for _, channel in ipairs({ reply, events, control, handing }) do
   need('PUBLISH ' .. channel, 'PUBLISH', channel, '')

@@ -18,25 +18,25 @@ local function handing_over(new, now, job, counts, stale, prefix, inline_bytes, 
   if redis.call('EXISTS', key, request ~= '' and stale or key) > 0 then
     return false
   end
-  fence = fence_after(tonumber(fence), 1, now)
-  local fence_text, now_text = text(fence), text(now)
-  -- The first change, which is refused when there is no memory; those after it are not. How many
-  -- hear of the job says whether the worker is still connected.
-  redis.call('HSET', counts, 'fence', fence_text)
-  local sent = cmsgpack.pack({ id, name, spec, fence, 1, now, ttl_ms })
-  if redis.call('PUBLISH', prefix .. 'handed:' .. worker, sent) == 0 then
+  -- The answer of PUBLISH would count those who hear all channels too.
+  local channel = prefix .. 'handed:' .. worker
+  if redis.call('PUBSUB', 'NUMSUB', channel)[2] == 0 then
     return false
   end
+  fence = fence_after(tonumber(fence), 1, now)
+  local fence_text, now_text = text(fence), text(now)
   local fields = newjob_fields(new, 'running', now_text)
   local size = #fields
   fields[size + 1], fields[size + 2], fields[size + 3] = 'fence', fence_text, 'worker'
   fields[size + 4], fields[size + 5], fields[size + 6] = worker, 'started_ms', now_text
   redis.call('HSET', key, unpack(fields))
+  redis.call('HSET', counts, 'fence', fence_text)
   redis.call('HSET', prefix .. 'handed', worker, fence_text .. ' ' .. id)
   redis.call('ZADD', prefix .. 'leases', text(now + lease_ms), id)
   local events = events_begin(heard_until, now)
   events_add(events, 'enqueued', id, name, now, 0, '')
   events_add(events, 'started', id, name, now, 1, worker)
   events_publish(events_channel, events)
+  redis.call('PUBLISH', channel, cmsgpack.pack({ id, name, spec, fence, 1, now, ttl_ms }))
   return true
 end

@@ -308,5 +308,5 @@ def test_the_check_asks_for_all_that_the_scripts_do() -> None:
     assert used <= asked
     assert asked - used == {
         *("BLMOVE", "LEFT", "RIGHT", "CLIENT", "ID", "UNBLOCK", "SUBSCRIBE", "PING"),
-        *("SCRIPT", "LOAD"),
+        *("SCRIPT", "LOAD", "NUMSUB"),
     }
