@@ -14,6 +14,7 @@ from jobqueue import Job, JobSpec, StorageUnavailable
 from jobqueue.storage.types import (
     Enqueued,
     NewJob,
+    Offer,
     Settlement,
 )
 from tests.integration.asking import until_counted
@@ -37,10 +38,12 @@ async def test_outcomes_that_cannot_be_settled(
     is_away = asyncio.Event()
     is_away.set()
 
-    async def finish(queue: str, worker: str, settlements: Sequence[Settlement]) -> list[bool]:
+    async def finish(
+        queue: str, worker: str, settlements: Sequence[Settlement], offer: Offer | None = None
+    ) -> list[bool]:
         if is_away.is_set():
             raise StorageUnavailable("refused")
-        return await really_finish(queue, worker, settlements)
+        return await really_finish(queue, worker, settlements, offer)
 
     monkeypatch.setattr(storage, "finish", finish)
     queue = make_queue(storage=storage, concurrency=SLOTS, lease=60)
