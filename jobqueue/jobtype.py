@@ -82,7 +82,8 @@ class JobType(Generic[P, R]):
             QueueFull, QueueDraining: The queue accepts nothing new; nothing is stored.
             StorageUnavailable: It may or may not be stored.
         """
-        return await self.queue.producer.enqueue_spec(self.spec(*args, **kwargs))
+        producer = self.queue.producer
+        return await producer.enqueue_job(producer.new_job(self.spec(*args, **kwargs)))
 
     async def call(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Have a worker make the call, and wait for its result (30 s; see ``options(wait=...)``).

@@ -18,19 +18,14 @@ class _Packers(threading.local):
     """To make a packer takes longer than to pack a job. One serves one thread."""
 
     def __init__(self) -> None:
-        self._renew()
+        self.renew()
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
+        """Make them; or make them anew, to let go of the room that a large value took."""
         # Strict: what is of no type of msgpack's own might, in the middle, run code of its own that
         # wants the packer a second time.
         self.strict = _msgpack.Packer(strict_types=True)
         self.raw = _msgpack.Packer(use_bin_type=False)
-
-    def spare(self, packed: bytes) -> bytes:
-        """Let go of the room that a large value took."""
-        if len(packed) > _LARGE:
-            self._renew()
-        return packed
 
 
 _packers: Final = _Packers()
@@ -54,9 +49,12 @@ def pack(value: Any, default: Callable[[Any], Any] | None = None) -> bytes:
         ValueError: Nested too deeply, or too large.
     """
     try:
-        return _packers.spare(_packers.strict.pack(value))
+        packed = _packers.strict.pack(value)
     except (TypeError, OverflowError):
         return _msgpack.packb(value, default=default)
+    if len(packed) > _LARGE:
+        _packers.renew()
+    return packed
 
 
 def unpack(
@@ -84,7 +82,10 @@ def unpack(
 
 def pack_raw(value: Any) -> bytes:
     """Like :func:`pack`, with bytes as text: what a Lua script can unpack."""
-    return _packers.spare(_packers.raw.pack(value))
+    packed = _packers.raw.pack(value)
+    if len(packed) > _LARGE:
+        _packers.renew()
+    return packed
 
 
 def unpack_raw(data: bytes) -> Any:

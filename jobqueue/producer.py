@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from datetime import timedelta
 from typing import Any, Final, Never, TypeVar, Unpack
 from weakref import WeakSet
@@ -277,8 +277,8 @@ class Producer:
                 return await self._ending(wait, seconds)
         return await receipt.result(seconds)
 
-    async def _send(self, jobs: list[NewJob]) -> list[Enqueued]:
-        return await self.storage.enqueue(self.queue, jobs)
+    def _send(self, jobs: list[NewJob]) -> Coroutine[Any, Any, list[Enqueued]]:
+        return self.storage.enqueue(self.queue, jobs)
 
     async def _send_all(self, jobs: list[NewJob]) -> list[Enqueued]:
         """Send batches in order, as many at a time as the storage likes."""

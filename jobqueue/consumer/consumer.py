@@ -194,7 +194,7 @@ class Consumer:
     def _start(self, claim: Claim) -> None:
         active = ActiveJob(claim)
         self._active.add(active)
-        active.task = asyncio.create_task(self._run(active))
+        active.task = asyncio.get_running_loop().create_task(self._run(active))
 
     async def _run(self, active: ActiveJob) -> None:
         try:

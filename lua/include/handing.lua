@@ -15,7 +15,10 @@ local function handing_over(new, now, job, counts, stale, prefix, inline_bytes, 
   end
   local key = job .. id
   -- An id that somebody chose may have been cancelled before, and its pointer be left.
-  if redis.call('EXISTS', key, request ~= '' and stale or key) > 0 then
+  if
+    redis.call('HMGET', key, 'state')[1]
+    or (request ~= '' and redis.call('EXISTS', stale) == 1)
+  then
     return false
   end
   -- The answer of PUBLISH would count those who hear all channels too.

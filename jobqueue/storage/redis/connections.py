@@ -130,10 +130,10 @@ class Commands:
             answers = await self._send(pack(*commands), len(commands))
             return [unwrap(answer) for answer in answers]
 
-    async def _send(self, data: bytes, count: int) -> list[Any]:
+    def _send(self, data: bytes, count: int) -> Awaitable[list[Any]]:
         if self._closed:
             raise StorageError(f"the storage {self.url} is closed: open it first")
-        return await self._link.execute(data, count, self.timeout)
+        return self._link.execute(data, count, self.timeout)
 
 
 def evalsha(name: str, keys: QueueKeys, worker: str = "") -> Prefix:
@@ -265,8 +265,8 @@ class Blocker:
             return answer if _jobs_of(answer) else moved
         return answer
 
-    async def _send(self, data: bytes, count: int) -> list[Any]:
-        return await self._link.execute(data, count, self._commands.timeout)
+    def _send(self, data: bytes, count: int) -> Awaitable[list[Any]]:
+        return self._link.execute(data, count, self._commands.timeout)
 
     def _end_wait(self) -> None:
         self._ending = asyncio.ensure_future(self._try_to_unblock())

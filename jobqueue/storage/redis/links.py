@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable
 from typing import Any, Final
 
 from redis import exceptions as redis_errors
@@ -112,7 +113,8 @@ class Link:
         self._exchange: _Exchange | None = None
         self._connecting: asyncio.Task[_Exchange] | None = None
 
-    async def execute(self, data: bytes, count: int, seconds: float) -> list[Any]:
+    # Here and in its callers no coroutine where a future will do: a lone job finds all code cold.
+    def execute(self, data: bytes, count: int, seconds: float) -> Awaitable[list[Any]]:
         """Send ``count`` packed commands in one write and wait for all answers. Who is cancelled
         disturbs nobody.
 
@@ -126,7 +128,11 @@ class Link:
         """
         exchange = self._exchange
         if exchange is None or exchange.is_lost:
-            exchange = await self._connect()
+            return self._connect_and_send(data, count, seconds)
+        return exchange.send(data, count, seconds)
+
+    async def _connect_and_send(self, data: bytes, count: int, seconds: float) -> list[Any]:
+        exchange = await self._connect()
         return await exchange.send(data, count, seconds)
 
     async def _connect(self) -> _Exchange:

@@ -144,16 +144,14 @@ class Prefix:
 
     def __init__(self, *parts: Any) -> None:
         self._length = len(parts)
-        self._packed = _without_length(pack_command(parts))
+        packed = pack_command(parts)
+        self._packed = packed[packed.index(_CRLF) + len(_CRLF) :]
 
     def packed(self, arguments: Sequence[Any]) -> bytes:
         """The command with these arguments, of which there is at least one."""
-        rest = _without_length(pack_command(tuple(arguments)))
-        return b"*%d\r\n%b%b" % (self._length + len(arguments), self._packed, rest)
-
-
-def _without_length(packed: bytes) -> bytes:
-    return packed[packed.index(_CRLF) + len(_CRLF) :]
+        rest = pack_command(tuple(arguments))
+        start = rest.index(_CRLF) + len(_CRLF)
+        return b"*%d\r\n%b%b" % (self._length + len(arguments), self._packed, rest[start:])
 
 
 def make_reader(reply_error: Callable[[str], Exception]) -> Reader:

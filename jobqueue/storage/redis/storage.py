@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Final
 
 from redis.exceptions import NoPermissionError
@@ -162,12 +162,16 @@ class RedisStorage(Storage):
     def _now(self) -> int | str:
         return "" if self._clock is None else self._clock()
 
-    async def _run(self, queue: str, script: str, *arguments: Any) -> Any:
+    def _run(self, queue: str, script: str, *arguments: Any) -> Awaitable[Any]:
         """Run a script with the storage's time as its first argument."""
         commands, keys = self._use(queue)
         if queue in self._unchecked:
-            await self._check_access(queue)
-        return await commands.call(script, keys, (self._now, *arguments))
+            return self._check_and_run(queue, script, *arguments)
+        return commands.call(script, keys, (self._now, *arguments))
+
+    async def _check_and_run(self, queue: str, script: str, *arguments: Any) -> Any:
+        await self._check_access(queue)
+        return await self._run(queue, script, *arguments)
 
     async def enqueue(self, queue: str, jobs: Sequence[NewJob]) -> list[Enqueued]:
         if not jobs:
