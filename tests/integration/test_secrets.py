@@ -127,8 +127,10 @@ async def test_a_refusal_shows_none(
         with pytest.raises(JobQueueError) as caught:
             await attempt
         assert CORE not in shown_by(caught.value)
+    other = SyncQueue("q", written(form, place))
     with pytest.raises(JobQueueError) as caught:
-        await asyncio.to_thread(SyncQueue("q", written(form, place)).enqueue, "task")
+        await asyncio.to_thread(other.enqueue, "task")
+    await asyncio.to_thread(other.close)
     assert CORE not in shown_by(caught.value) + shown_by_things(queue) + logged(caplog)
 
 
