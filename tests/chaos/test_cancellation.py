@@ -273,6 +273,67 @@ async def _counts(stage: Stage, queue: Any, n: int) -> Target:
     return count()
 
 
+@cancels("Producer.enqueue_job")
+async def _enqueue_job(stage: Stage, queue: Any, n: int) -> Target:
+    async def enqueue() -> None:
+        receipt = await queue.enqueue_job(queue.new_job(stage.echo.spec(n)))
+        assert await receipt.result(10) == n
+
+    return enqueue()
+
+
+@cancels("Producer.open_storage")
+async def _open_storage(stage: Stage, queue: Any, n: int) -> Target:
+    return stage.fresh("q").producer.open_storage()
+
+
+@cancels("Queue.reschedule")
+async def _reschedule(stage: Stage, queue: Any, n: int) -> Target:
+    receipt = await stage.queue.enqueue("echo", {"n": n}, delay=HOUR)
+    stage.clean_ups.append(lambda: stage.queue.cancel(receipt.id))
+    return _equals("updated", queue.reschedule, receipt.id, 2 * HOUR)
+
+
+@cancels("Queue.run_now")
+async def _run_now(stage: Stage, queue: Any, n: int) -> Target:
+    receipt = await stage.queue.enqueue("echo", {"n": n}, delay=HOUR)
+    stage.clean_ups.append(lambda: stage.queue.run_now(receipt.id))
+    return _equals("updated", queue.run_now, receipt.id)
+
+
+@cancels("Queue.scheduled", "Queue.control")
+async def _look_at_the_queue(stage: Stage, queue: Any, n: int) -> Target:
+    async def look() -> None:
+        assert await queue.scheduled() == []
+        assert not (await queue.control()).paused
+
+    return look()
+
+
+@cancels(
+    *("Queue.pause", "Queue.resume", "Queue.drain", "Queue.set_max_length", "Queue.set_low_share"),
+    *("Queue.clear", "Queue.obliterate"),
+)
+async def _control(stage: Stage, queue: Any, n: int) -> Target:
+    aside = stage.fresh("aside")
+
+    async def forget() -> None:
+        await aside.obliterate(confirm="aside")
+
+    async def change() -> None:
+        await aside.pause()
+        await aside.set_low_share(0.5)
+        await aside.set_max_length(1)
+        await aside.enqueue("note", n)
+        assert await aside.clear() == 1
+        await aside.resume()
+        await aside.drain(10)
+        await forget()
+
+    stage.clean_ups.append(forget)
+    return change()
+
+
 @cancels("JobType.enqueue")
 async def _type_enqueue(stage: Stage, queue: Any, n: int) -> Target:
     async def enqueue() -> None:
