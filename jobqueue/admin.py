@@ -16,9 +16,7 @@ from jobqueue.job import JobInfo
 from jobqueue.outcome import cancellation, encode_error
 from jobqueue.producer import Producer
 from jobqueue.states import JobState, RescheduleResult
-from jobqueue.storage.types import (
-    MAX_BATCH,
-)
+from jobqueue.storage.types import MAX_BATCH
 from jobqueue.values import Seconds, check_count, due_ms, to_ms
 
 Progress: TypeAlias = Callable[[int], object]

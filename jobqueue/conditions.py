@@ -8,9 +8,7 @@ from jobqueue.arguments import Arguments
 from jobqueue.flow import Flow, Priority, Unique
 from jobqueue.limits import check_limits, scope_of
 from jobqueue.options import DEFAULT_WAIT, JobOptions
-from jobqueue.storage.types import (
-    NewJob,
-)
+from jobqueue.storage.types import NewJob
 from jobqueue.uniqueness import Rule
 from jobqueue.values import UNSET, to_ms
 

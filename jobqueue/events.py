@@ -9,12 +9,7 @@ from typing import Final
 
 from jobqueue.job import Event
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    EVENTS,
-    Message,
-    StorageEvent,
-    Subscription,
-)
+from jobqueue.storage.types import EVENTS, Message, StorageEvent, Subscription
 from jobqueue.views import event_of
 
 logger = logging.getLogger("jobqueue")

@@ -29,13 +29,7 @@ from jobqueue.serde import Serde, SerdeSet
 from jobqueue.spec import encode_spec
 from jobqueue.states import TERMINAL, CancelResult, EnqueueStatus, EventType, TtlResult
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    MAX_BATCH,
-    Enqueued,
-    NewJob,
-    StoredJob,
-    StoredResult,
-)
+from jobqueue.storage.types import MAX_BATCH, Enqueued, NewJob, StoredJob, StoredResult
 from jobqueue.storage.url import storage_from
 from jobqueue.undisturbed import undisturbed
 from jobqueue.values import UNSET, Seconds, due_ms, to_ms

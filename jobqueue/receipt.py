@@ -7,9 +7,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from jobqueue.job import JobInfo
 from jobqueue.options import NO_OPTIONS, JobOptions
 from jobqueue.states import EnqueueStatus, JobState
-from jobqueue.storage.types import (
-    StoredResult,
-)
+from jobqueue.storage.types import StoredResult
 from jobqueue.values import Seconds
 
 R_co = TypeVar("R_co", covariant=True)

@@ -17,13 +17,7 @@ from jobqueue.errors import JobNotFound, JobQueueError, StorageError, WaitTimeou
 from jobqueue.ids import new_token
 from jobqueue.states import TERMINAL
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    Message,
-    Reply,
-    StoredResult,
-    Subscription,
-    replies,
-)
+from jobqueue.storage.types import Message, Reply, StoredResult, Subscription, replies
 
 logger = logging.getLogger("jobqueue")
 

@@ -18,11 +18,7 @@ from jobqueue.registry import Registry
 from jobqueue.serde import SerdeSet
 from jobqueue.spec import Spec, SpecError, decode_spec
 from jobqueue.states import EventType, JobState
-from jobqueue.storage.types import (
-    StorageEvent,
-    StoredJob,
-    StoredResult,
-)
+from jobqueue.storage.types import StorageEvent, StoredJob, StoredResult
 
 E = TypeVar("E", bound=Event)
 

@@ -27,10 +27,7 @@ from jobqueue.packing import pack, pack_raw, unpack, unpack_raw
 from jobqueue.spec import decode_spec, encode_spec
 from jobqueue.storage.redis.keys import QueueKeys
 from jobqueue.storage.redis.scripts import load
-from jobqueue.storage.types import (
-    handed,
-    replies,
-)
+from jobqueue.storage.types import handed, replies
 
 WORKER = "floor"
 CALLER = "caller"

@@ -10,10 +10,7 @@ from enum import Enum
 from typing import Any
 
 from jobqueue.job import Job
-from jobqueue.storage.types import (
-    Claim,
-    Held,
-)
+from jobqueue.storage.types import Claim, Held
 
 
 class Interruption(Enum):

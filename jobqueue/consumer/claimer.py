@@ -13,10 +13,7 @@ from jobqueue.consumer.active import Slots
 from jobqueue.errors import StorageError
 from jobqueue.ids import new_token
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    Claim,
-    ClaimRequest,
-)
+from jobqueue.storage.types import Claim, ClaimRequest
 
 logger = logging.getLogger("jobqueue")
 

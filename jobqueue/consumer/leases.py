@@ -14,11 +14,7 @@ from typing import Final
 from jobqueue.backoff import Outage
 from jobqueue.errors import JobQueueError
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    MAX_BATCH,
-    HeartbeatAnswer,
-    Held,
-)
+from jobqueue.storage.types import MAX_BATCH, HeartbeatAnswer, Held
 
 logger = logging.getLogger("jobqueue")
 

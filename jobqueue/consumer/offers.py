@@ -12,13 +12,7 @@ from jobqueue.backoff import Outage
 from jobqueue.consumer.active import Slots
 from jobqueue.errors import StorageError
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    Claim,
-    Message,
-    Offer,
-    Subscription,
-    handed,
-)
+from jobqueue.storage.types import Claim, Message, Offer, Subscription, handed
 
 logger = logging.getLogger("jobqueue")
 

@@ -13,12 +13,7 @@ from jobqueue.batcher import Outbox
 from jobqueue.errors import StorageError
 from jobqueue.outcome import Outcome
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    MAX_BATCH,
-    Claim,
-    Offer,
-    Settlement,
-)
+from jobqueue.storage.types import MAX_BATCH, Claim, Offer, Settlement
 
 logger = logging.getLogger("jobqueue")
 

@@ -6,9 +6,7 @@ from typing import Final
 
 from jobqueue.maintenance.periodic import Periodic
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    MAX_BATCH,
-)
+from jobqueue.storage.types import MAX_BATCH
 
 LONGEST: Final = 1.0
 """Seconds between two looks at most: a job with an earlier due time may have come meanwhile."""

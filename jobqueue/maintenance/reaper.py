@@ -15,10 +15,7 @@ from jobqueue.registry import Registry
 from jobqueue.spec import SpecError, decode_spec
 from jobqueue.states import EventType
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    Claim,
-    Settlement,
-)
+from jobqueue.storage.types import Claim, Settlement
 from jobqueue.storage.url import storage_from
 from jobqueue.undisturbed import undisturbed
 from jobqueue.views import local_event

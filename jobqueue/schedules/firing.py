@@ -9,10 +9,7 @@ from typing import Final, NamedTuple
 from jobqueue.flow import Flow
 from jobqueue.schedules.record import Misfire, Overlap, Schedule
 from jobqueue.schedules.timing import last_instant, next_instant
-from jobqueue.storage.types import (
-    MAX_BATCH,
-    NewJob,
-)
+from jobqueue.storage.types import MAX_BATCH, NewJob
 
 NO_FLOW: Final = Flow()
 

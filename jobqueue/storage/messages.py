@@ -5,12 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from jobqueue.states import TERMINAL, EventType, JobState
-from jobqueue.storage.types import (
-    CancelRequested,
-    Claim,
-    Reply,
-    StorageEvent,
-)
+from jobqueue.storage.types import CancelRequested, Claim, Reply, StorageEvent
 
 _LAST_MS: Final = 253_402_300_799_999
 """The end of the year 9999, behind which there is no datetime."""

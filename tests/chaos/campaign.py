@@ -10,10 +10,7 @@ from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 from jobqueue import Queue, StorageError
-from jobqueue.storage.types import (
-    MAX_BATCH,
-    StoredJob,
-)
+from jobqueue.storage.types import MAX_BATCH, StoredJob
 from tests.chaos.director import Director
 from tests.chaos.loads import FLOW, JOBS_OF_A_KEY, PLAIN
 from tests.chaos.orders import QUEUE, Orders, job_id

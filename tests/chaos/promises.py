@@ -17,9 +17,7 @@ from jobqueue.flow import LimitInfo
 from jobqueue.outcome import EXPIRED_REASON, decode_error
 from jobqueue.schedules.firing import job_id as scheduled_id
 from jobqueue.states import JobState
-from jobqueue.storage.types import (
-    StoredJob,
-)
+from jobqueue.storage.types import StoredJob
 from jobqueue.values import to_ms
 from tests.chaos.director import DOOMED
 from tests.chaos.loads import CUSTOMER, LOADS, RATED, REPLACED, SCHEDULES, Said

@@ -21,9 +21,7 @@ from jobqueue.events import EventStream
 from jobqueue.jobtype import JobType
 from jobqueue.options import QueueOptions
 from jobqueue.producer import Producer
-from jobqueue.storage.types import (
-    replies,
-)
+from jobqueue.storage.types import replies
 from tests.integration.census import nothing_more_than, take
 from tests.support.backends import Backend, MakeStorage, RedisBackend
 from tests.support.jobs import QUEUE

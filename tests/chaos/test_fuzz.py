@@ -47,11 +47,7 @@ from jobqueue.schedules.record import (
 from jobqueue.serde import SerdeSet
 from jobqueue.spec import SpecError, decode_spec, encode_spec
 from jobqueue.states import TERMINAL
-from jobqueue.storage.types import (
-    ClaimRequest,
-    NewJob,
-    StoredResult,
-)
+from jobqueue.storage.types import ClaimRequest, NewJob, StoredResult
 from jobqueue.views import result_of
 from tests.chaos.malformed import Malformed
 from tests.support.backends import Backend, RedisBackend, SQLiteBackend

@@ -12,9 +12,7 @@ from jobqueue.flow import Flow, LimitInfo, LimitKind, LimitScope
 from jobqueue.flow import Limit as FlowLimit
 from jobqueue.outcome import EXPIRED
 from jobqueue.states import JobState
-from jobqueue.storage.types import (
-    StoredJob,
-)
+from jobqueue.storage.types import StoredJob
 from tests.chaos.ledger import Ledger
 from tests.chaos.loads import CUSTOMER, RATE, RATED
 from tests.chaos.pace import Pace, pace_of

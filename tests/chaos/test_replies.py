@@ -20,14 +20,7 @@ from jobqueue.states import RescheduleResult
 from jobqueue.storage.redis import RedisStorage
 from jobqueue.storage.redis.keys import QueueKeys
 from jobqueue.storage.redis.scripts import load, scripts_folder
-from jobqueue.storage.types import (
-    CONTROL,
-    Claim,
-    ClaimRequest,
-    NewJob,
-    Offer,
-    Settlement,
-)
+from jobqueue.storage.types import CONTROL, Claim, ClaimRequest, NewJob, Offer, Settlement
 from tests.chaos.proxy import Call, Delayed, Fate, FirstCalls, Proxy, drop_replies, forward
 from tests.support.backends import RedisBackend
 from tests.support.clock import START_MS, ManualClock

@@ -7,10 +7,7 @@ import pytest
 from jobqueue.outcome import Outcome
 from jobqueue.states import CancelResult, EventType, JobState
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    CONTROL,
-    CancelRequested,
-)
+from jobqueue.storage.types import CONTROL, CancelRequested
 from tests.support.clock import ManualClock
 from tests.support.jobs import (
     HOUR,

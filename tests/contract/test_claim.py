@@ -9,11 +9,7 @@ import pytest
 
 from jobqueue.states import EventType, JobState
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    MAX_BATCH,
-    MAX_CLAIM_BYTES,
-    Claim,
-)
+from jobqueue.storage.types import MAX_BATCH, MAX_CLAIM_BYTES, Claim
 from tests.support.backends import Backend, MakeStorage
 from tests.support.clock import ManualClock
 from tests.support.jobs import (

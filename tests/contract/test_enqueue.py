@@ -8,10 +8,7 @@ import pytest
 
 from jobqueue.states import CancelResult, EnqueueStatus, EventType, JobState
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    INLINE_BYTES,
-    Enqueued,
-)
+from jobqueue.storage.types import INLINE_BYTES, Enqueued
 from tests.support.backends import MakeStorage
 from tests.support.clock import ManualClock
 from tests.support.jobs import (

@@ -7,11 +7,7 @@ import pytest
 from jobqueue.outcome import Outcome
 from jobqueue.states import CancelResult, EnqueueStatus, JobState, TtlResult
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    Claim,
-    Enqueued,
-    Reply,
-)
+from jobqueue.storage.types import Claim, Enqueued, Reply
 from tests.support.backends import MakeStorage
 from tests.support.clock import ManualClock
 from tests.support.jobs import (

@@ -6,9 +6,7 @@ import pytest
 
 from jobqueue.flow import Flow, Priority
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    NewJob,
-)
+from jobqueue.storage.types import NewJob
 from tests.support.backends import MakeStorage
 from tests.support.clock import ManualClock
 from tests.support.flows import alone, change, grouped, high

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from jobqueue.states import JobState
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    Held,
-)
+from jobqueue.storage.types import Held
 from tests.support.clock import ManualClock
 from tests.support.jobs import (
     HOUR,

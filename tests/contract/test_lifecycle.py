@@ -12,11 +12,7 @@ import pytest
 from jobqueue.errors import ConfigurationError, StorageError, StorageUnavailable
 from jobqueue.states import CancelResult, JobState, TtlResult
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    EVENTS,
-    MAX_BATCH,
-    Held,
-)
+from jobqueue.storage.types import EVENTS, MAX_BATCH, Held
 from tests.support.backends import Backend, SQLiteBackend
 from tests.support.clock import ManualClock
 from tests.support.jobs import (

@@ -7,9 +7,7 @@ import pytest
 from jobqueue.flow import Flow, Limit, LimitKind, LimitScope, Priority, Rate
 from jobqueue.states import CancelResult, JobState
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    NewJob,
-)
+from jobqueue.storage.types import NewJob
 from tests.support.backends import MakeStorage
 from tests.support.clock import ManualClock
 from tests.support.flows import alone, high, keyed, lift_limit, limit_info, low, set_limit

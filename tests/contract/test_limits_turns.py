@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from jobqueue.flow import Flow, LimitKind
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    NewJob,
-)
+from jobqueue.storage.types import NewJob
 from tests.support.flows import alone, grouped, high, keyed, set_limit
 from tests.support.jobs import claim, completed, enqueue, ids, new_job, released, retrying, settle
 

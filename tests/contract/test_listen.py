@@ -6,14 +6,7 @@ import pytest
 
 from jobqueue.states import EventType, JobState
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    CONTROL,
-    EVENTS,
-    CancelRequested,
-    Reply,
-    StorageEvent,
-    replies,
-)
+from jobqueue.storage.types import CONTROL, EVENTS, CancelRequested, Reply, StorageEvent, replies
 from tests.support.backends import MakeStorage
 from tests.support.jobs import (
     QUEUE,

@@ -6,13 +6,7 @@ import pytest
 
 from jobqueue.states import CancelResult, EnqueueStatus, JobState, TtlResult
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    CONTROL,
-    EVENTS,
-    CancelRequested,
-    Reply,
-    replies,
-)
+from jobqueue.storage.types import CONTROL, EVENTS, CancelRequested, Reply, replies
 from tests.support.jobs import (
     HOUR,
     LEASE,

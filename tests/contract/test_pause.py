@@ -7,9 +7,7 @@ import pytest
 from jobqueue.flow import OPEN, Control, Refusal
 from jobqueue.states import EnqueueStatus, EventType, JobState
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    Enqueued,
-)
+from jobqueue.storage.types import Enqueued
 from tests.support.backends import MakeStorage
 from tests.support.clock import ManualClock
 from tests.support.flows import change, high, low

@@ -6,9 +6,7 @@ import asyncio
 
 from jobqueue.states import EventType, JobState
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    Claim,
-)
+from jobqueue.storage.types import Claim
 from tests.support.backends import MakeStorage
 from tests.support.clock import ManualClock
 from tests.support.jobs import (

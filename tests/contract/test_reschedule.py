@@ -7,9 +7,7 @@ import pytest
 from jobqueue.flow import Flow, Priority
 from jobqueue.states import JobState, RescheduleResult
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    StoredJob,
-)
+from jobqueue.storage.types import StoredJob
 from tests.support.backends import MakeStorage
 from tests.support.clock import ManualClock
 from tests.support.flows import change, high

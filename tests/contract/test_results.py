@@ -7,12 +7,7 @@ import pytest
 from jobqueue.outcome import Outcome
 from jobqueue.states import EnqueueStatus, JobState, TtlResult
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    INLINE_BYTES,
-    Reply,
-    StoredJob,
-    StoredResult,
-)
+from jobqueue.storage.types import INLINE_BYTES, Reply, StoredJob, StoredResult
 from tests.support.backends import MakeStorage
 from tests.support.clock import ManualClock
 from tests.support.jobs import (

@@ -7,9 +7,7 @@ import pytest
 from jobqueue.flow import Schedules, StoredSchedule
 from jobqueue.states import EventType, JobState
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    NewJob,
-)
+from jobqueue.storage.types import NewJob
 from tests.support.backends import MakeStorage
 from tests.support.clock import ManualClock
 from tests.support.flows import change, high, unique

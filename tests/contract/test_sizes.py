@@ -6,9 +6,7 @@ import pytest
 
 from jobqueue.states import CancelResult, JobState
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    INLINE_BYTES,
-)
+from jobqueue.storage.types import INLINE_BYTES
 from tests.support.clock import ManualClock
 from tests.support.jobs import (
     cancel,

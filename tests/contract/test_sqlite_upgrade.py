@@ -12,9 +12,7 @@ import pytest
 from jobqueue.flow import Limit, LimitKind, LimitScope
 from jobqueue.states import CancelResult, JobState
 from jobqueue.storage.sqlite.tables import SCHEMA_VERSION
-from jobqueue.storage.types import (
-    Held,
-)
+from jobqueue.storage.types import Held
 from tests.support.backends import SQLiteBackend
 from tests.support.clock import START_MS, ManualClock
 from tests.support.flows import high

@@ -8,10 +8,7 @@ from jobqueue.flow import Flow, Refusal, Unique, UniqueUntil
 from jobqueue.outcome import EXPIRED
 from jobqueue.states import EnqueueStatus, EventType, JobState
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    INLINE_BYTES,
-    Enqueued,
-)
+from jobqueue.storage.types import INLINE_BYTES, Enqueued
 from tests.support.backends import MakeStorage
 from tests.support.clock import ManualClock
 from tests.support.flows import change, expiring, unique

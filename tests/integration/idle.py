@@ -8,14 +8,7 @@ from jobqueue.ids import new_job_id
 from jobqueue.packing import pack_raw
 from jobqueue.states import EnqueueStatus, JobState
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    Claim,
-    Enqueued,
-    NewJob,
-    Offer,
-    Subscription,
-    handed,
-)
+from jobqueue.storage.types import Claim, Enqueued, NewJob, Offer, Subscription, handed
 from tests.support.backends import RedisBackend
 from tests.support.jobs import (
     QUEUE,

@@ -21,9 +21,7 @@ from jobqueue import (
 )
 from jobqueue.storage.redis import RedisStorage
 from jobqueue.storage.redis.scripts import load, scripts_folder
-from jobqueue.storage.types import (
-    CONTROL,
-)
+from jobqueue.storage.types import CONTROL
 from tests.support import acl
 from tests.support.backends import RedisBackend
 from tests.support.jobs import claim, new_job

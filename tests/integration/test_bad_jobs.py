@@ -14,9 +14,7 @@ import pytest
 
 from jobqueue import Job, JobError, JobFailed, Queue
 from jobqueue.ids import new_job_id
-from jobqueue.storage.types import (
-    NewJob,
-)
+from jobqueue.storage.types import NewJob
 from tests.integration.asking import counted, info_of, takes_at_most, until_counted
 from tests.integration.programs import MakeQueue
 

@@ -11,12 +11,7 @@ from typing import Any
 import pytest
 
 from jobqueue import Job, JobSpec, StorageUnavailable
-from jobqueue.storage.types import (
-    Enqueued,
-    NewJob,
-    Offer,
-    Settlement,
-)
+from jobqueue.storage.types import Enqueued, NewJob, Offer, Settlement
 from tests.integration.asking import until_counted
 from tests.integration.programs import MakeQueue
 from tests.support.backends import Backend

@@ -21,9 +21,7 @@ from jobqueue import (
     QueueFull,
 )
 from jobqueue.options import JobOptions
-from jobqueue.storage.types import (
-    ClaimRequest,
-)
+from jobqueue.storage.types import ClaimRequest
 from tests.integration.asking import counted, until_counted, until_state
 from tests.integration.programs import MakeQueue
 

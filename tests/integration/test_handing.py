@@ -12,13 +12,7 @@ from jobqueue.flow import Flow, Limit, LimitKind, LimitScope, Refusal
 from jobqueue.states import EnqueueStatus, JobState
 from jobqueue.storage.base import Storage
 from jobqueue.storage.redis import pubsub
-from jobqueue.storage.types import (
-    INLINE_BYTES,
-    Claim,
-    Enqueued,
-    NewJob,
-    Offer,
-)
+from jobqueue.storage.types import INLINE_BYTES, Claim, Enqueued, NewJob, Offer
 from tests.integration.idle import ACCEPTED, COUNTS, Workers
 from tests.support.backends import MakeStorage, RedisBackend
 from tests.support.clock import START_MS, ManualClock

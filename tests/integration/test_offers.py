@@ -24,11 +24,7 @@ from jobqueue.ids import new_token
 from jobqueue.storage.redis.links import Link
 from jobqueue.storage.redis.resp import pack
 from jobqueue.storage.redis.scripts import load
-from jobqueue.storage.types import (
-    ClaimRequest,
-    Offer,
-    Settlement,
-)
+from jobqueue.storage.types import ClaimRequest, Offer, Settlement
 from tests.integration.asking import counted, info_of, until_counted, until_state
 from tests.integration.crew import Crew
 from tests.integration.ledger import Ledger

@@ -11,10 +11,7 @@ import pytest
 
 from jobqueue import Job, JobSpec, Queue, StorageUnavailable
 from jobqueue.options import JobOptions
-from jobqueue.storage.types import (
-    Enqueued,
-    NewJob,
-)
+from jobqueue.storage.types import Enqueued, NewJob
 from tests.integration.asking import until_counted
 from tests.integration.programs import MakeQueue
 from tests.support.backends import Backend

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobqueue.storage.types import (
-    CONTROL,
-    replies,
-)
+from jobqueue.storage.types import CONTROL, replies
 from tests.support.backends import MakeStorage, RedisBackend
 from tests.support.jobs import completed, enqueue, new_job, run_one
 from tests.support.listening import listening

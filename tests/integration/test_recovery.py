@@ -13,10 +13,7 @@ from jobqueue import Fixed, Job, JobFailed, Queue, Reaper, StorageUnavailable
 from jobqueue.consumer.leases import LeaseKeeper
 from jobqueue.ids import new_token
 from jobqueue.options import QueueOptions
-from jobqueue.storage.types import (
-    Claim,
-    ClaimRequest,
-)
+from jobqueue.storage.types import Claim, ClaimRequest
 from tests.integration.asking import counted, info_of, until_counted, until_state
 from tests.integration.crew import Crew
 from tests.integration.ledger import Ledger

@@ -21,9 +21,7 @@ import pytest
 from jobqueue import Queue, StorageUnavailable
 from jobqueue.states import JobState
 from jobqueue.storage.sqlite import SQLiteStorage, connection, schema
-from jobqueue.storage.types import (
-    Settlement,
-)
+from jobqueue.storage.types import Settlement
 from tests.support.jobs import QUEUE, WORKER, claim, completed, ids, new_job, only
 from tests.support.scripts import ROOT
 from tests.support.wait import wait_until

@@ -10,9 +10,7 @@ from hypothesis.stateful import precondition, rule
 
 from jobqueue.flow import Limit, LimitScope
 from jobqueue.outcome import Outcome
-from jobqueue.storage.types import (
-    MAX_BATCH,
-)
+from jobqueue.storage.types import MAX_BATCH
 from tests.property.machine import WAITING, StorageMachine
 from tests.property.plans import (
     HOUR,

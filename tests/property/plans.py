@@ -9,9 +9,7 @@ from hypothesis import strategies as st
 
 from jobqueue.flow import Flow, Limit, LimitKind, LimitScope, Priority, Rate, RateKind, Unique
 from jobqueue.flow import UniqueUntil as Until
-from jobqueue.storage.types import (
-    MAX_BATCH,
-)
+from jobqueue.storage.types import MAX_BATCH
 from tests.support.jobs import (
     HOUR,
     cancelled,

@@ -23,9 +23,7 @@ from jobqueue.flow import (
     Unique,
     UniqueUntil,
 )
-from jobqueue.storage.types import (
-    NewJob,
-)
+from jobqueue.storage.types import NewJob
 
 SILENT = Flow()
 """What holds for a job that says nothing."""

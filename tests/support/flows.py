@@ -17,9 +17,7 @@ from jobqueue.flow import (
     UniqueUntil,
 )
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    NewJob,
-)
+from jobqueue.storage.types import NewJob
 from tests.support.jobs import QUEUE, new_job
 
 

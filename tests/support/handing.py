@@ -6,13 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    Claim,
-    Message,
-    Sink,
-    Subscription,
-    handed,
-)
+from jobqueue.storage.types import Claim, Message, Sink, Subscription, handed
 
 
 def note_handed(

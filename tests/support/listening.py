@@ -7,11 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    EVENTS,
-    Message,
-    replies,
-)
+from jobqueue.storage.types import EVENTS, Message, replies
 from tests.support.jobs import HOUR, QUEUE, cancel, enqueue, new_job
 from tests.support.wait import wait_until
 

@@ -9,12 +9,7 @@ from typing import Final
 from jobqueue.ids import new_job_id
 from jobqueue.outcome import Outcome
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    Claim,
-    Offer,
-    Settlement,
-    handed,
-)
+from jobqueue.storage.types import Claim, Offer, Settlement, handed
 from tests.support.jobs import LEASE, MINUTE, QUEUE, WORKER, claim, completed, enqueue, new_job
 from tests.support.listening import Inbox, listening
 

@@ -9,9 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from jobqueue.storage.base import Storage
-from jobqueue.storage.types import (
-    Claim,
-)
+from jobqueue.storage.types import Claim
 from tests.support.jobs import QUEUE, claim
 from tests.support.wait import wait_until
 

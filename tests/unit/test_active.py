@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from jobqueue.consumer.active import ActiveJob, ActiveJobs, Interruption
-from jobqueue.storage.types import (
-    Claim,
-    Held,
-)
+from jobqueue.storage.types import Claim, Held
 
 
 def _active(id: str, fence: int) -> ActiveJob:

@@ -23,9 +23,7 @@ from jobqueue.options import (
     type_options,
 )
 from jobqueue.serde import SerdeSet
-from jobqueue.storage.types import (
-    NewJob,
-)
+from jobqueue.storage.types import NewJob
 from jobqueue.uniqueness import Debounce, KeepLast, Throttle, Unique
 from jobqueue.values import UNSET
 

@@ -11,9 +11,7 @@ from jobqueue.states import JobState
 from jobqueue.storage.memory import MemoryStorage
 from jobqueue.storage.memory.limits import Limits
 from jobqueue.storage.memory.rows import Row
-from jobqueue.storage.types import (
-    StoredJob,
-)
+from jobqueue.storage.types import StoredJob
 from tests.support.flows import (
     limit_info,
     replacing,

@@ -10,13 +10,7 @@ import pytest
 from jobqueue import StorageUnavailable
 from jobqueue.consumer.active import Slots
 from jobqueue.consumer.offers import OFFER_FOR_MS, Offers
-from jobqueue.storage.types import (
-    Claim,
-    Message,
-    Offer,
-    Sink,
-    handed,
-)
+from jobqueue.storage.types import Claim, Message, Offer, Sink, handed
 from tests.support.wait import wait_until
 
 LEASE_MS = 30_000

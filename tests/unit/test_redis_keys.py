@@ -10,11 +10,7 @@ from hypothesis import strategies as st
 
 from jobqueue.storage.redis.keys import QueueKeys
 from jobqueue.storage.redis.scripts import load, scripts_folder
-from jobqueue.storage.types import (
-    CONTROL,
-    EVENTS,
-    replies,
-)
+from jobqueue.storage.types import CONTROL, EVENTS, replies
 from tests.support.names import HOSTILE_NAMES, LOOKALIKES
 
 FIXED = sorted(

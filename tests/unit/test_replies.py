@@ -13,16 +13,8 @@ from jobqueue import replies as replies_module
 from jobqueue.errors import JobNotFound, StorageError, StorageUnavailable
 from jobqueue.replies import Replies, Wait
 from jobqueue.states import EventType, JobState
-from jobqueue.storage.types import (
-    CancelRequested,
-    Reply,
-    Sink,
-    StorageEvent,
-    StoredResult,
-)
-from jobqueue.storage.types import (
-    replies as topic_of,
-)
+from jobqueue.storage.types import CancelRequested, Reply, Sink, StorageEvent, StoredResult
+from jobqueue.storage.types import replies as topic_of
 from tests.support.wait import wait_until
 
 DONE = StoredResult(JobState.COMPLETED, b"value")

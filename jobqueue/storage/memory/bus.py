@@ -6,10 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from jobqueue.storage.types import (
-    Message,
-    Sink,
-)
+from jobqueue.storage.types import Message, Sink
 
 
 def _call_on(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:

@@ -17,13 +17,7 @@ from jobqueue.states import (
 from jobqueue.storage.memory import unique
 from jobqueue.storage.memory.queue import DELAYED, MemoryQueue, due_of
 from jobqueue.storage.memory.rows import Row, inline
-from jobqueue.storage.types import (
-    CONTROL,
-    CancelRequested,
-    Enqueued,
-    NewJob,
-    StoredJob,
-)
+from jobqueue.storage.types import CONTROL, CancelRequested, Enqueued, NewJob, StoredJob
 
 
 def enqueue(queue: MemoryQueue, jobs: Sequence[NewJob], now: int) -> list[Enqueued]:

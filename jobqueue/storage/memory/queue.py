@@ -19,14 +19,7 @@ from jobqueue.storage.memory.limits import Limits
 from jobqueue.storage.memory.lines import Lines
 from jobqueue.storage.memory.rows import Row, inline
 from jobqueue.storage.memory.schedules import ScheduleBook
-from jobqueue.storage.types import (
-    EVENTS,
-    Claim,
-    NewJob,
-    Reply,
-    StorageEvent,
-    replies,
-)
+from jobqueue.storage.types import EVENTS, Claim, NewJob, Reply, StorageEvent, replies
 
 DELAYED = (JobState.SCHEDULED, JobState.RETRYING)
 

@@ -9,10 +9,7 @@ from dataclasses import replace
 from jobqueue.states import TERMINAL, JobState
 from jobqueue.storage.memory.queue import DELAYED, MemoryQueue
 from jobqueue.storage.memory.rows import Row
-from jobqueue.storage.types import (
-    StoredJob,
-    StoredResult,
-)
+from jobqueue.storage.types import StoredJob, StoredResult
 
 
 def _stored(row: Row) -> StoredJob:

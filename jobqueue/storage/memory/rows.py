@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from jobqueue.flow import LEVELS, Priority
 from jobqueue.states import JobState
-from jobqueue.storage.types import (
-    INLINE_BYTES,
-    Claim,
-    StoredJob,
-)
+from jobqueue.storage.types import INLINE_BYTES, Claim, StoredJob
 
 if TYPE_CHECKING:
     from jobqueue.storage.memory.limits import Lane

@@ -8,10 +8,7 @@ from jobqueue.flow import Unique, UniqueUntil
 from jobqueue.states import TERMINAL, EnqueueStatus, JobState
 from jobqueue.storage.memory.queue import MemoryQueue, due_of
 from jobqueue.storage.memory.rows import KEPT_REPLACERS, Row
-from jobqueue.storage.types import (
-    Enqueued,
-    NewJob,
-)
+from jobqueue.storage.types import Enqueued, NewJob
 
 
 def counts(row: Row, unique: Unique, now: int) -> bool:

@@ -22,13 +22,7 @@ from jobqueue.flow import (
 )
 from jobqueue.packing import pack_raw, unpack_raw
 from jobqueue.states import EnqueueStatus, JobState
-from jobqueue.storage.types import (
-    Claim,
-    Enqueued,
-    NewJob,
-    Settlement,
-    StoredJob,
-)
+from jobqueue.storage.types import Claim, Enqueued, NewJob, Settlement, StoredJob
 
 STATES: Final = {state.encode(): state for state in JobState}
 _STATUSES: Final[dict[bytes, EnqueueStatus | Refusal]] = {

@@ -11,9 +11,7 @@ from jobqueue.ids import new_token
 from jobqueue.storage.clock import Clock
 from jobqueue.storage.redis.connections import Commands
 from jobqueue.storage.redis.keys import QueueKeys
-from jobqueue.storage.types import (
-    Subscription,
-)
+from jobqueue.storage.types import Subscription
 
 _MARK_FOR_MS: Final = 30_000
 _RENEW_EVERY: Final = 10.0

@@ -21,13 +21,7 @@ from jobqueue.storage.messages import cancel_requested, handed_claim, reply, sto
 from jobqueue.storage.redis.errors import is_denied, translated
 from jobqueue.storage.redis.resp import pack
 from jobqueue.storage.redis.wire import Wire, open_wire
-from jobqueue.storage.types import (
-    CONTROL,
-    EVENTS,
-    Message,
-    Sink,
-    handed,
-)
+from jobqueue.storage.types import CONTROL, EVENTS, Message, Sink, handed
 
 logger = logging.getLogger("jobqueue")
 

@@ -18,11 +18,7 @@ from jobqueue.storage.sqlite.rows import (
     remember,
     save_addresses,
 )
-from jobqueue.storage.types import (
-    INLINE_BYTES,
-    Enqueued,
-    NewJob,
-)
+from jobqueue.storage.types import INLINE_BYTES, Enqueued, NewJob
 
 _TOKENS_KEPT: Final = 16
 _WAITING: Final = (JobState.SCHEDULED, JobState.QUEUED)

@@ -22,9 +22,7 @@ from jobqueue.storage.sqlite.rows import (
     read_control,
 )
 from jobqueue.storage.sqlite.settling import Ended, end_waiting, leave_lines
-from jobqueue.storage.types import (
-    MAX_BATCH,
-)
+from jobqueue.storage.types import MAX_BATCH
 
 _FIELDS: Final = {
     "paused": "UPDATE queues SET paused = ? WHERE key = ?",

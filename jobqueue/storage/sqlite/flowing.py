@@ -12,10 +12,7 @@ from jobqueue.storage.sqlite.lines import HIGH, LOW, NORMAL, Candidate, Lines, T
 from jobqueue.storage.sqlite.outbox import Outbox
 from jobqueue.storage.sqlite.rows import COLUMNS, JobRow, QueueRow, write_each
 from jobqueue.storage.sqlite.settling import Ended, end_waiting
-from jobqueue.storage.types import (
-    MAX_BATCH,
-    MAX_CLAIM_BYTES,
-)
+from jobqueue.storage.types import MAX_BATCH, MAX_CLAIM_BYTES
 
 _MOST_ROUNDS: Final = 10
 """A claim ends so many times :data:`MAX_BATCH` jobs that have expired, and puts as many aside that

@@ -26,9 +26,7 @@ from jobqueue.storage.sqlite.rows import (
     select_in,
     write_each,
 )
-from jobqueue.storage.types import (
-    MAX_BATCH,
-)
+from jobqueue.storage.types import MAX_BATCH
 
 _ALONE: Final = "alone"
 _ONE_AT_A_TIME: Final = Limit(concurrency=1)

@@ -9,9 +9,7 @@ from jobqueue.storage.sqlite.connection import Transaction
 from jobqueue.storage.sqlite.lanes import Lanes, pack_limit, unpack_limit
 from jobqueue.storage.sqlite.lines import Lines
 from jobqueue.storage.sqlite.rows import QueueRow, find_queue, make_queue, unpack_flow, write_each
-from jobqueue.storage.types import (
-    MAX_BATCH,
-)
+from jobqueue.storage.types import MAX_BATCH
 
 
 def set_limit(tx: Transaction, name: str, scope: LimitScope, limit: Limit | None) -> None:

@@ -12,13 +12,7 @@ from jobqueue.states import EventType, JobState
 from jobqueue.storage.messages import cancel_requested, reply, storage_event
 from jobqueue.storage.sqlite.connection import Transaction
 from jobqueue.storage.sqlite.rows import QueueRow
-from jobqueue.storage.types import (
-    CONTROL,
-    EVENTS,
-    INLINE_BYTES,
-    Message,
-    replies,
-)
+from jobqueue.storage.types import CONTROL, EVENTS, INLINE_BYTES, Message, replies
 
 KEEP_MS: Final = 10_000
 """How long a message waits for its readers, who look every few milliseconds."""

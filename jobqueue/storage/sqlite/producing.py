@@ -23,10 +23,7 @@ from jobqueue.storage.sqlite.rows import (
     stored_jobs,
 )
 from jobqueue.storage.sqlite.settling import Ended, end_waiting
-from jobqueue.storage.types import (
-    Enqueued,
-    NewJob,
-)
+from jobqueue.storage.types import Enqueued, NewJob
 
 _COLUMNS: Final = (
     "key, queue, id, name, state, place, due_ms, enqueued_ms, ttl_ms, request, cancel_request, "

@@ -15,10 +15,7 @@ from jobqueue.storage.sqlite.rows import (
     select_in,
     unpack_flow,
 )
-from jobqueue.storage.types import (
-    StoredJob,
-    StoredResult,
-)
+from jobqueue.storage.types import StoredJob, StoredResult
 
 # Text of the statements rather than parameters, so that SQLite sees which partial index fits.
 _ENDED: Final = "state IN ('completed', 'failed', 'cancelled')"

@@ -10,9 +10,7 @@ from jobqueue.storage.sqlite.admitting import Admission
 from jobqueue.storage.sqlite.connection import Transaction
 from jobqueue.storage.sqlite.producing import enqueue_flowing
 from jobqueue.storage.sqlite.rows import find_queue, make_queue, select_in
-from jobqueue.storage.types import (
-    NewJob,
-)
+from jobqueue.storage.types import NewJob
 
 _SCHEDULES: Final = (
     "SELECT id, record, version, token, next_ms, last_ms, last_id FROM schedules WHERE queue = ? "

@@ -12,10 +12,7 @@ from jobqueue.storage.sqlite.lanes import Lanes
 from jobqueue.storage.sqlite.lines import Lines
 from jobqueue.storage.sqlite.outbox import Outbox
 from jobqueue.storage.sqlite.rows import JobRow, QueueRow, addresses, find_jobs, find_queue
-from jobqueue.storage.types import (
-    MAX_BATCH,
-    Settlement,
-)
+from jobqueue.storage.types import MAX_BATCH, Settlement
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,7 @@ from jobqueue.storage.sqlite.connection import Connection, Transaction
 from jobqueue.storage.sqlite.outbox import machine_ms, newest_message
 from jobqueue.storage.sqlite.rows import find_queue, make_queue
 from jobqueue.storage.sqlite.watcher import Listener, Watcher
-from jobqueue.storage.types import (
-    EVENTS,
-    replies,
-)
+from jobqueue.storage.types import EVENTS, replies
 
 _log: Final = logging.getLogger(__name__)
 

@@ -17,10 +17,7 @@ from jobqueue.storage.sqlite.leasing import next_due
 from jobqueue.storage.sqlite.outbox import decode, newest_message
 from jobqueue.storage.sqlite.rows import find_queue
 from jobqueue.storage.sqlite.schema import connect
-from jobqueue.storage.types import (
-    Message,
-    Sink,
-)
+from jobqueue.storage.types import Message, Sink
 
 _T = TypeVar("_T")
 _log: Final = logging.getLogger(__name__)

@@ -13,9 +13,7 @@ from redis.asyncio import Redis
 
 from benchmarks import envs
 from jobqueue import Queue
-from jobqueue.storage.types import (
-    MAX_BATCH,
-)
+from jobqueue.storage.types import MAX_BATCH
 from tests.chaos.orders import QUEUE
 
 Census: TypeAlias = Callable[[Redis, set[str]], Awaitable[set[str]]]
