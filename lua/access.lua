@@ -34,17 +34,17 @@ for _, command in ipairs(SCRIPTS) do
   need(command, command, ready)
 end
 need('TIME', 'TIME')
-need('PUBSUB|NUMSUB', 'PUBSUB', 'NUMSUB', handing)
 need('SCRIPT|LOAD', 'SCRIPT', 'LOAD', '') -- also for a server that knows them all today
-for _, channel in ipairs({ reply, events, control, handing }) do
+for _, channel in ipairs({ reply, events, control }) do
   need('PUBLISH ' .. channel, 'PUBLISH', channel, '')
 end
+need('SPUBLISH ' .. handing, 'SPUBLISH', handing, '')
 if ARGV[1] == '1' then
   need('BLMOVE', 'BLMOVE', ready, inbox, 'LEFT', 'RIGHT', '0')
   need('CLIENT|ID', 'CLIENT', 'ID')
   need('CLIENT|UNBLOCK', 'CLIENT', 'UNBLOCK', '0')
   need('SUBSCRIBE ' .. control, 'SUBSCRIBE', control)
-  need('SUBSCRIBE ' .. handing, 'SUBSCRIBE', handing)
+  need('SSUBSCRIBE ' .. handing, 'SSUBSCRIBE', handing)
   need('PING', 'PING')
 end
 return refused

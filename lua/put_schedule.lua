@@ -19,7 +19,7 @@
 --   1 if that version is stored, by this call or a repeat of it; 0 if another one is
 -- EVENTS
 --   enqueued
--- include: clock counts events replies pieces delayed storing newjob intake
+-- include: clock counts events replies pieces delayed storing intake
 -- with flow: lines admission
 local job, ready, delayed, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local finished_cancelled, stale, events_channel, prefix = KEYS[5], KEYS[6], KEYS[7], KEYS[8]

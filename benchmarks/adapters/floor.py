@@ -161,7 +161,7 @@ class Floor(SyncAdapter):
         """The first is waited for and claimed; each outcome offers to take the next."""
         keys = self.client.keys
         hearing = Client(self.url, self.queue)
-        hearing.send(("SUBSCRIBE", keys.topic(handed(WORKER))))
+        hearing.send(("SSUBSCRIBE", keys.topic(handed(WORKER))))
         hearing.receive()
         wait = ("BLMOVE", keys.named("ready"), keys.named("inbox", WORKER), "LEFT", "RIGHT", "0")
         self.client.send(wait, self._claim(1))

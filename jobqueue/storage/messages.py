@@ -53,30 +53,23 @@ def cancel_requested(id: Any) -> CancelRequested:
     raise MalformedMessage("no request to stop a job")
 
 
-def handed_claim(
-    id: Any,
-    name: Any,
-    spec: Any,
-    fence: Any,
-    attempt: Any,
-    enqueued_ms: Any,
-    ttl_ms: Any,
-    worker: str,
-) -> Claim:
-    """A job that a worker is handed.
+def handed_claim(fields: Any, worker: str) -> Claim:
+    """A job that a worker is handed, with texts as bytes.
 
     Raises:
         ValueError: It is none.
     """
+    id, name, spec, fence, attempt, enqueued_ms, ttl_ms = fields
     numbers = type(fence) is type(attempt) is type(enqueued_ms) is type(ttl_ms) is int
     if (
         numbers
-        and type(id) is type(name) is str
-        and type(spec) is bytes
+        and type(id) is type(name) is type(spec) is bytes
         and fence > 0
         and attempt > 0
         and 0 <= enqueued_ms <= _LAST_MS
         and ttl_ms >= 0
     ):
-        return Claim(id, name, spec, fence, attempt, enqueued_ms, ttl_ms, False, worker)
+        return Claim(
+            id.decode(), name.decode(), spec, fence, attempt, enqueued_ms, ttl_ms, False, worker
+        )
     raise MalformedMessage("no job that is handed over")

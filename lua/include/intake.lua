@@ -6,13 +6,31 @@ local STORED = {
   queued = { 'queued', 'queued', false }, scheduled = { 'queued', 'scheduled', false },
 }
 
+-- What every new job has, as arguments of an HSET.
+local function intake_fields(new, state, now_text)
+  local _, name, spec, _, _, ttl_ms, request, reply_to = unpack(new)
+  local fields = {
+    'state', state, 'name', name, 'enqueued_ms', now_text, pieces('spec', spec),
+  }
+  if ttl_ms ~= 0 then
+    fields[#fields + 1], fields[#fields + 2] = 'ttl_ms', ttl_ms
+  end
+  if request ~= '' then
+    fields[#fields + 1], fields[#fields + 2] = 'request', request
+  end
+  if reply_to ~= '' then
+    fields[#fields + 1], fields[#fields + 2] = 'reply_to', reply_to
+  end
+  return fields
+end
+
 local function intake_store(at, key, new)
   local id, name, _, delay_ms, due_ms, _, request, _, said = unpack(new)
   if delay_ms ~= 0 then
     due_ms = at.now + delay_ms
   end
   local state = due_ms > at.now and 'scheduled' or 'queued'
-  local fields = newjob_fields(new, state, at.now_text)
+  local fields = intake_fields(new, state, at.now_text)
   if said then
     for _, part in ipairs({ pieces('flow', said) }) do
       fields[#fields + 1] = part

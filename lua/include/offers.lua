@@ -1,6 +1,6 @@
 -- An idle worker may offer to take one job at once: the field 'offer' of counts holds the offer
 -- that was made last, as 'until when, lease in ms, last fence drawn, worker'. The script that
--- stores a lone job takes it up (include/handing.lua). Whoever draws a fence so ends it, be it the
+-- stores a lone job takes it up (enqueue.lua). Whoever draws a fence so ends it, be it the
 -- worker itself that claims another job.
 
 -- offer_made(now, for_ms, lease_ms, fence, worker)

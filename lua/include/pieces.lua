@@ -11,14 +11,14 @@ local function pieces(name, value)
   end
   local first, second = string.sub(value, 1, PIECE), string.sub(value, PIECE + 1, 2 * PIECE)
   if size <= 2 * PIECE then
-    return name, first, name .. 1, second
+    return name, first, name .. '1', second
   end
   local third = string.sub(value, 2 * PIECE + 1, 3 * PIECE)
   if size <= 3 * PIECE then
-    return name, first, name .. 1, second, name .. 2, third
+    return name, first, name .. '1', second, name .. '2', third
   end
   local fourth = string.sub(value, 3 * PIECE + 1)
-  return name, first, name .. 1, second, name .. 2, third, name .. 3, fourth
+  return name, first, name .. '1', second, name .. '2', third, name .. '3', fourth
 end
 
 -- pieces_join(key, name, first, second): the whole, of which the first two are read already.
@@ -28,7 +28,7 @@ local function pieces_join(key, name, first, second)
   elseif #second < PIECE then
     return first .. second
   end
-  local rest = redis.call('HMGET', key, name .. 2, name .. 3)
+  local rest = redis.call('HMGET', key, name .. '2', name .. '3')
   return first .. second .. (rest[1] or '') .. (rest[2] or '')
 end
 

@@ -23,7 +23,9 @@ from urllib.parse import urlsplit, urlunsplit
 from jobqueue.storage.redis.scripts import load, scripts_folder
 
 _LIMIT: Final = 64 * 1024 * 1024
-_SUBSCRIBING: Final = frozenset({"SUBSCRIBE", "PSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE"})
+_SUBSCRIBING: Final = frozenset(
+    kind + verb for kind in ("", "P", "S") for verb in ("SUBSCRIBE", "UNSUBSCRIBE")
+)
 
 
 class Call(NamedTuple):

@@ -42,7 +42,7 @@ class Workers:
         async def mark() -> str:
             id = new_job_id()
             message = pack_raw((id, "mark", b"", 1, 1, 0, 0))
-            self._backend.admin.publish(f"{HANDED}:{worker}", message)
+            self._backend.admin.spublish(f"{HANDED}:{worker}", message)
             return id
 
         inbox = self._inboxes[worker] = Complete(mark)

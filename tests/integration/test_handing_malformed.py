@@ -130,7 +130,7 @@ async def test_what_nobody_of_ours_has_sent_is_no_job(
     packed = {name: pack_raw(message) for name, message in MESSAGES.items()}
     for name, message in (raw | packed).items():
         gaps = inbox.gaps
-        assert backend.admin.publish(f"{HANDED}:{WORKER}", message) == 1
+        assert backend.admin.spublish(f"{HANDED}:{WORKER}", message) == 1
         assert await inbox.all() == [], name
         assert inbox.gaps == gaps + 1, f"{name}: a worker that may have missed a job looks for it"
     await workers.hand("a")

@@ -503,7 +503,7 @@ async def test_a_message_that_comes_after_the_job_was_claimed_anew_stops_nothing
         assert stored is not None
         stale = ["one", "task", stored.spec, 1, 1, stored.enqueued_ms, 0]
         channel = f"jq:{{q}}:handed:{watched.consumer.worker_id}"
-        assert backend.admin.publish(channel, msgpack.packb(stale)) == 1
+        assert backend.admin.spublish(channel, msgpack.packb(stale)) == 1
         await wait_until(lambda: watched.heard == ["one"])
         go_on.set()
         assert await receipt.result(SOON) == 1

@@ -104,6 +104,8 @@ class Listener:
         self._feed: _Feed | None = None
         self._task: asyncio.Task[None] | None = None
         self._failures = 0
+        self._sharded: set[bytes] = set()
+        """Channels of the kind whose publisher is told who hears it, and no more than that."""
         self._missing: set[bytes] = set()
         """Channels of a lost connection: when they are confirmed, they are told of the gap."""
 
@@ -114,6 +116,8 @@ class Listener:
             StorageUnavailable: No confirmation.
         """
         subscription = RedisSubscription(self, channel, topic, sink)
+        if topic.startswith(_HANDED):
+            self._sharded.add(channel)
         known = self._subscriptions.setdefault(channel, [])
         known.append(subscription)
         ack = self._acks.get(channel)
@@ -131,7 +135,7 @@ class Listener:
         if ack is None:
             ack = self._acks[channel] = asyncio.get_running_loop().create_future()
             if self._feed is not None:
-                self._feed.tell("SUBSCRIBE", channel)
+                self._feed.tell(self._kind("SUBSCRIBE", channel), channel)
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="jobqueue-pubsub")
         try:
@@ -153,13 +157,19 @@ class Listener:
         self._acks.pop(subscription.channel, None)
         if self._subscriptions:
             if self._feed is not None:
-                self._feed.tell("UNSUBSCRIBE", subscription.channel)
+                command = self._kind("UNSUBSCRIBE", subscription.channel)
+                self._feed.tell(command, subscription.channel)
+            self._sharded.discard(subscription.channel)
         else:
             await self._stop()
+
+    def _kind(self, command: str, channel: bytes) -> str:
+        return f"S{command}" if channel in self._sharded else command
 
     async def close(self) -> None:
         """Stop reading and close the connection."""
         self._subscriptions.clear()
+        self._sharded.clear()
         self._missing.clear()
         self._acks.clear()
         await self._stop()
@@ -177,7 +187,8 @@ class Listener:
             try:
                 feed = await open_wire(self._settings, partial(_Feed, self._take))
                 self._feed = feed
-                feed.tell("SUBSCRIBE", *self._subscriptions)
+                for channel in self._subscriptions:
+                    feed.tell(self._kind("SUBSCRIBE", channel), channel)
                 error: Exception = await feed.until_lost()
             except (redis_errors.RedisError, OSError, TimeoutError) as refused:
                 error = refused
@@ -206,10 +217,10 @@ class Listener:
         if len(message) != 3:
             return  # a pong
         kind, channel, data = message
-        if kind == b"message":
+        if kind in (b"message", b"smessage"):
             for subscription in list(self._subscriptions.get(channel, ())):
                 subscription.deliver(data)
-        elif kind == b"subscribe":
+        elif kind in (b"subscribe", b"ssubscribe"):
             self._failures = 0
             if channel in self._missing:
                 # Not before: what is looked at now is followed by every message from now on.
@@ -244,9 +255,7 @@ def _requests_to_cancel(fields: list[Any]) -> list[Message]:
 
 
 def _handed_to(worker: str, fields: list[Any]) -> list[Message]:
-    id, name, spec, fence, attempt, enqueued_ms, ttl_ms = fields
-    job = (id.decode(), name.decode(), spec, fence, attempt, enqueued_ms, ttl_ms)
-    return [handed_claim(*job, worker)]
+    return [handed_claim(fields, worker)]
 
 
 def _replies(fields: list[Any]) -> list[Message]:
