@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Final, Generic, TypeVar, cast
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -63,8 +63,11 @@ class Outbox(Generic[T]):
         self._max_count = max_count
         self._in_flight = in_flight
         self._waiting: deque[T] = deque()
-        self._under_way: set[asyncio.Future[Any]] = set()
+        self._under_way: set[asyncio.Task[None]] = set()
         self._starting = False
+        self._has_lone = False
+        self._lone_is_sent: asyncio.Event | None = None
+        """Made by those who wait for that."""
 
     def __len__(self) -> int:
         """Items that wait to be sent."""
@@ -78,20 +81,21 @@ class Outbox(Generic[T]):
     async def alone(self, sending: Awaitable[R]) -> R:
         """Await in this task what sends a lone item, as if it were a batch: that spares the turns
         of the loop which another task takes. See :attr:`is_idle`."""
-        sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._under_way.add(sent)
+        self._has_lone = True
         try:
             return await sending
         finally:
-            sent.cancel()
-            self._under_way.discard(sent)
+            self._has_lone = False
+            if self._lone_is_sent is not None:
+                self._lone_is_sent.set()
+                self._lone_is_sent = None
             if self._waiting:
                 self._start()
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing waits and nothing is under way."""
-        return not self._under_way and not self._waiting
+        return not (self._has_lone or self._under_way or self._waiting)
 
     def drop(self, is_unwanted: Callable[[T], bool]) -> None:
         """Take items that nobody wants any more out of those that wait."""
@@ -99,8 +103,12 @@ class Outbox(Generic[T]):
 
     async def flushed(self) -> None:
         """Wait until everything that was put in so far has been sent."""
-        while self._under_way:
-            await asyncio.wait(self._under_way)
+        while self._has_lone or self._under_way:
+            if self._under_way:
+                await asyncio.wait(self._under_way)
+            else:
+                self._lone_is_sent = self._lone_is_sent or asyncio.Event()
+                await self._lone_is_sent.wait()
 
     async def abandon(self) -> None:
         """Stop sending, and drop what waits."""
@@ -114,7 +122,7 @@ class Outbox(Generic[T]):
 
     def _start(self) -> None:
         """Have one more batch sent, if there may be one."""
-        if self._starting or len(self._under_way) >= self._in_flight:
+        if self._starting or len(self._under_way) + self._has_lone >= self._in_flight:
             return
         self._starting = True
         self._under_way.add(asyncio.create_task(self._drain(), name="jobqueue-outbox"))

@@ -29,10 +29,10 @@ class Job:
     """
 
     __slots__ = (
+        "_enqueued_ms",
         "attempt",
         "cancel_requested",
         "deadline",
-        "enqueued_at",
         "id",
         "max_attempts",
         "name",
@@ -49,7 +49,7 @@ class Job:
         attempt: int,
         max_attempts: int,
         queue: str,
-        enqueued_at: datetime,
+        enqueued_ms: int,
         deadline: datetime | None = None,
     ) -> None:
         self.id = id
@@ -58,9 +58,14 @@ class Job:
         self.attempt = attempt
         self.max_attempts = max_attempts
         self.queue = queue
-        self.enqueued_at = enqueued_at
+        self._enqueued_ms = enqueued_ms
         self.deadline = deadline
         self.cancel_requested = False
+
+    @property
+    def enqueued_at(self) -> datetime:
+        """When it was enqueued (UTC)."""
+        return from_ms(self._enqueued_ms)
 
     def __repr__(self) -> str:
         return f"<Job {self.name!r} id={self.id!r} attempt {self.attempt} of {self.max_attempts}>"

@@ -167,10 +167,13 @@ class _Signature:
             if parameter.default is inspect.Parameter.empty
         )
         self._is_plain = all(parameter.kind in (_POSITIONAL, _KEYWORD) for parameter in parameters)
+        is_positional = len(self._positional) == len(parameters)
+        self._count = len(parameters) if is_positional else None
+        """How many arguments there are, if all may be given by position."""
 
     def to_payload(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        if self._is_plain and len(args) == len(self._positional) == len(self.names) and not kwargs:
-            return dict(zip(self._positional, args, strict=True))
+        if len(args) == self._count and not kwargs:
+            return dict(zip(self._positional, args))  # noqa: B905 - a keyword takes twice as long
         if self._is_plain and len(args) <= len(self._positional):
             payload: dict[str, Any] = dict(zip(self._positional, args, strict=False))
             payload.update(kwargs)
@@ -187,7 +190,7 @@ class _Signature:
             raise TypeError(
                 f"the payload must be a map of parameter name to value, not {payload!r:.80}"
             )
-        values = cast("dict[str, Any]", payload)
+        values: dict[str, Any] = payload  # pyright: ignore[reportUnknownVariableType]
         if self._is_plain:
             return function(**values)
         unknown = values.keys() - self.names

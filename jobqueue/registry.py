@@ -122,8 +122,15 @@ class Registry:
         """What a job type says about its jobs and can travel with them.
 
         A retry function stays with the worker. None for a name that is not known here.
+
+        Raises:
+            TypeError, ValueError: It cannot be a job's name.
         """
-        return self._travelling.get(name, NO_OPTIONS)
+        try:
+            return self._travelling[name]
+        except (KeyError, TypeError):
+            check_name(name, "the job's name")
+            return NO_OPTIONS
 
     def defaults_of(self, name: str) -> Mapping[str, Any]:
         """Arguments with the values that they have when a job does not say others."""

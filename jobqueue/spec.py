@@ -71,7 +71,7 @@ def decode_spec(data: bytes) -> Spec:
         raise SpecError(f"the job's spec cannot be decoded: {error}") from error
     if not isinstance(spec, list) or not spec:
         raise SpecError("the job's spec cannot be decoded: it is no array with a version")
-    parts = cast("list[Any]", spec)
+    parts: list[Any] = spec  # pyright: ignore[reportUnknownVariableType]
     if parts[0] != VERSION:
         raise SpecError(
             f"the job's spec has version {parts[0]!r}, this worker reads {VERSION}: "

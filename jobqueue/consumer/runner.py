@@ -18,7 +18,7 @@ from jobqueue.consumer.threads import HandlerThreads
 from jobqueue.control import Cancel, Retry, Snooze
 from jobqueue.errors import SerializationError
 from jobqueue.hooks import Execution, HookEvent, Hooks
-from jobqueue.job import Job, from_ms, set_current_job
+from jobqueue.job import Job, set_current_job
 from jobqueue.options import Policy
 from jobqueue.outcome import (
     CancelAsked,
@@ -167,7 +167,7 @@ class Runner:
             attempt=claim.attempt,
             max_attempts=policy.max_attempts,
             queue=self._queue,
-            enqueued_at=from_ms(claim.enqueued_ms),
+            enqueued_ms=claim.enqueued_ms,
             deadline=deadline,
         )
 

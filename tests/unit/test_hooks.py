@@ -20,7 +20,7 @@ def _event(type: EventType = EventType.COMPLETED) -> HookEvent:
 
 
 def _execution() -> Execution:
-    job = Job(id="a", name="n", payload=None, attempt=1, max_attempts=3, queue="q", enqueued_at=NOW)
+    job = Job(id="a", name="n", payload=None, attempt=1, max_attempts=3, queue="q", enqueued_ms=0)
     return Execution(job=job, result="result", error=None, result_ttl=60)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -79,7 +78,7 @@ def job(payload: Any) -> Job:
         attempt=1,
         max_attempts=1,
         queue="q",
-        enqueued_at=datetime.now(UTC),
+        enqueued_ms=0,
     )
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from jobqueue.storage.redis import resp
-from jobqueue.storage.redis.resp import Command, Prefix, PythonReader, pack, python_pack_command
+from jobqueue.storage.redis.resp import Prefix, PythonReader, pack
 
 library: Any = pytest.importorskip("hiredis", reason="there is nothing to compare with")
 answers = st.recursive(
@@ -71,12 +69,12 @@ def test_commands_are_written_as_hiredis_writes_them(arguments: list[Any]) -> No
         expected = library.pack_command(tuple(arguments))
     except UnicodeEncodeError:
         return
-    assert python_pack_command(tuple(arguments)) == expected
+    assert pack(tuple(arguments)) == expected
 
 
 def test_an_argument_of_another_kind_is_refused() -> None:
     with pytest.raises(TypeError, match="must be text, bytes or a number"):
-        python_pack_command(("SET", "key", None))
+        pack(("SET", "key", None))
 
 
 arguments_of_all_kinds = st.lists(
@@ -86,19 +84,10 @@ arguments_of_all_kinds = st.lists(
 )
 
 
-@pytest.fixture(params=[python_pack_command, library.pack_command], ids=["python", "hiredis"])
-def packing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands are packed so for the time of the test."""
-    packer: Callable[[Command], bytes] = request.param
-    monkeypatch.setattr(resp, "pack_command", packer)
-
-
 def whole(beginning: list[Any], arguments: list[Any]) -> bytes:
-    return resp.pack_command((*beginning, *arguments))
+    return library.pack_command((*beginning, *arguments))
 
 
-@pytest.mark.usefixtures("packing")
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(arguments_of_all_kinds, st.lists(arguments_of_all_kinds, min_size=1, max_size=3))
 def test_what_commands_begin_with_is_packed_once(
     beginning: list[Any], commands: list[list[Any]]
@@ -108,7 +97,6 @@ def test_what_commands_begin_with_is_packed_once(
         assert prefix.packed(arguments) == whole(beginning, arguments)
 
 
-@pytest.mark.usefixtures("packing")
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -130,7 +118,6 @@ def test_whatever_is_in_the_arguments_the_command_is_the_same(arguments: list[An
         assert Prefix(*beginning).packed(tuple(arguments)) == whole(beginning, arguments)
 
 
-@pytest.mark.usefixtures("packing")
 def test_commands_are_packed_one_after_the_other() -> None:
     assert pack() == b""
     assert pack(("PING",), ("GET", "k")) == b"*1\r\n$4\r\nPING\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"

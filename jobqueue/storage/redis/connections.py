@@ -98,7 +98,12 @@ class Commands:
         Raises:
             StorageUnavailable: No answer, or a refusal.
         """
-        command = self._head(name, keys, worker).packed(arguments)
+        head = None if worker else self._heads.get((name, keys))
+        if head is None:
+            head = evalsha(name, keys, worker)
+            if not worker:
+                self._heads[name, keys] = head
+        command = head.packed(arguments)
         with translated(self.url):
             for delay in (*_RETRY_DELAYS, None):
                 try:
@@ -111,14 +116,6 @@ class Commands:
                     await asyncio.sleep(delay * random.uniform(1, 1.5))
                 else:
                     return _accepted(answer, self._link)
-
-    def _head(self, name: str, keys: QueueKeys, worker: str) -> Prefix:
-        if worker:
-            return evalsha(name, keys, worker)
-        head = self._heads.get((name, keys))
-        if head is None:
-            head = self._heads[name, keys] = evalsha(name, keys)
-        return head
 
     async def execute(self, *commands: Command) -> list[Any]:
         """Run plain commands in one round trip.

@@ -25,12 +25,14 @@ class _Request:
 
     __slots__ = ("answered", "answers", "deadline", "missing", "seconds")
 
-    def __init__(self, answered: asyncio.Future[list[Any]], count: int, seconds: float) -> None:
+    def __init__(
+        self, answered: asyncio.Future[list[Any]], count: int, seconds: float, deadline: float
+    ) -> None:
         self.answered = answered
         self.answers: list[Any] = []
         self.missing = count
         self.seconds = seconds
-        self.deadline = answered.get_loop().time() + seconds
+        self.deadline = deadline
 
 
 class _Exchange(Wire):
@@ -43,18 +45,14 @@ class _Exchange(Wire):
         super().__init__(connection)
 
     def send(self, data: bytes, count: int, seconds: float) -> asyncio.Future[list[Any]]:
-        """Write ``count`` packed commands at once; the future gets their answers.
-
-        Raises:
-            redis.exceptions.ConnectionError: The connection is lost; nothing was sent.
-        """
-        if self.is_lost:
-            raise redis_errors.ConnectionError("the connection was lost as soon as it was made")
-        request = _Request(self._loop.create_future(), count, seconds)
-        self._requests.append(request)
-        self._watch(request.deadline)
+        """Write ``count`` packed commands at once; the future gets their answers."""
+        answered: asyncio.Future[list[Any]] = self._loop.create_future()
+        deadline = self._loop.time() + seconds
+        self._requests.append(_Request(answered, count, seconds, deadline))
+        if self._alarm is None or self._alarm.when() > deadline:
+            self._watch(deadline)
         self.write(data)
-        return request.answered
+        return answered
 
     def hear(self, answer: Any) -> None:
         request = self._requests[0]
@@ -69,8 +67,6 @@ class _Exchange(Wire):
         """Look at the oldest request at its deadline. The alarm of one that was answered in time
         stays on for those behind it: cheaper than one for each."""
         if self._alarm is not None:
-            if self._alarm.when() <= deadline:
-                return
             self._alarm.cancel()
         self._alarm = self._loop.call_at(deadline, self._look)
 
@@ -133,6 +129,8 @@ class Link:
 
     async def _connect_and_send(self, data: bytes, count: int, seconds: float) -> list[Any]:
         exchange = await self._connect()
+        if exchange.is_lost:
+            raise redis_errors.ConnectionError("the connection was lost as soon as it was made")
         return await exchange.send(data, count, seconds)
 
     async def _connect(self) -> _Exchange:

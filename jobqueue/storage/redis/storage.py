@@ -167,7 +167,8 @@ class RedisStorage(Storage):
         commands, keys = self._use(queue)
         if queue in self._unchecked:
             return self._check_and_run(queue, script, *arguments)
-        return commands.call(script, keys, (self._now, *arguments))
+        now = "" if self._clock is None else self._clock()
+        return commands.call(script, keys, (now, *arguments))
 
     async def _check_and_run(self, queue: str, script: str, *arguments: Any) -> Any:
         await self._check_access(queue)
