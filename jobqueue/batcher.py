@@ -177,6 +177,11 @@ class Batcher(Generic[T, R]):
         """Items that wait to be sent."""
         return len(self._outbox)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits and nothing is under way."""
+        return self._outbox.is_idle
+
     def submit(self, item: T) -> asyncio.Future[R]:
         """Add an item; the future gets its answer. Cancelled in time, the item is not sent."""
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()

@@ -38,6 +38,7 @@ from jobqueue.states import TERMINAL, CancelResult, EnqueueStatus, EventType, Tt
 from jobqueue.storage.base import Storage
 from jobqueue.storage.types import MAX_BATCH, Enqueued, NewJob, StoredJob, StoredResult
 from jobqueue.storage.url import storage_from
+from jobqueue.unanswered import Unanswered
 from jobqueue.undisturbed import undisturbed
 from jobqueue.values import UNSET, Seconds, due_ms, to_ms
 from jobqueue.views import job_info, local_event, result_of
@@ -122,6 +123,13 @@ class Producer:
                 in_flight = self.storage.in_flight
                 most = MAX_BATCH if in_flight == 1 else GROUP
                 self._batcher = Batcher[NewJob, Enqueued](self._send, _size_of, most, in_flight)
+                self._unanswered = Unanswered(
+                    self.storage,
+                    self.queue,
+                    self._registry.options.result_ttl_ms,
+                    self._batcher.ask,
+                    self._hear_answer,
+                )
                 self._loop = asyncio.get_running_loop()
 
     def _leave_dead_loop(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -144,6 +152,7 @@ class Producer:
             if self._loop is None:
                 return
             await self._batcher.flushed()
+            await self._unanswered.close()
             await self._abandoned.close()
             await self._replies.close()
             for stream in list(self._streams):
@@ -261,6 +270,12 @@ class Producer:
         is_ours = not job.request
         with self._replies.waiting(job.id) as wait:
             try:
+                if (
+                    self._batcher.is_idle
+                    and not self._hooks.wanted(EventType.ENQUEUED)
+                    and self._unanswered.send(job, wait)
+                ):
+                    return await self._ending(wait, seconds)
                 answer = await self._batcher.ask(job)
                 if answer.status is EnqueueStatus.QUEUED:
                     is_ours = wait.stored = True
@@ -277,6 +292,15 @@ class Producer:
                 wait.stored = True
                 return await self._ending(wait, seconds)
         return await receipt.result(seconds)
+
+    async def _hear_answer(self, wait: Wait, answer: Enqueued) -> None:
+        """Take note of what became of a job that was sent without an answer."""
+        if isinstance(answer.status, Refusal):
+            wait.fail(await self._refusals.error(answer.status))
+            return
+        wait.stored = True
+        if answer.state in TERMINAL:
+            await self._replies.look([wait.id])
 
     def _send(self, jobs: list[NewJob]) -> Coroutine[Any, Any, list[Enqueued]]:
         return self.storage.enqueue(self.queue, jobs)

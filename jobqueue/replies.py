@@ -153,11 +153,11 @@ class Replies:
                 wait.fail(JobNotFound(id))
 
     def _fetch(self, ids: list[str]) -> None:
-        task = asyncio.create_task(self._look(ids), name="jobqueue-fetch")
+        task = asyncio.create_task(self.look(ids), name="jobqueue-fetch")
         self._fetchers.add(task)
         task.add_done_callback(self._fetchers.discard)
 
-    async def _look(self, ids: Iterable[str]) -> None:
+    async def look(self, ids: Iterable[str]) -> None:
         """Ask the storage; what it cannot say now, the next round asks again."""
         remaining = iter(ids)
         with contextlib.suppress(JobQueueError):
@@ -177,7 +177,7 @@ class Replies:
                 for id, waits in self._waits.items()
                 if any(wait.stored and wait.since < before for wait in waits)
             ]
-            await self._look(old)
+            await self.look(old)
         self._rechecker = None
 
     async def close(self) -> None:

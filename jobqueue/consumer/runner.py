@@ -229,6 +229,8 @@ class Runner:
     def _happened(
         self, active: ActiveJob, result: Any, error: BaseException | None, serde: str
     ) -> Happened:
+        if error is None and not isinstance(result, Exception):
+            return self._returned(active.claim.id, result, serde)
         interruption = active.interruption
         if isinstance(error, asyncio.CancelledError) and interruption is not None:
             if interruption is Interruption.SHUTDOWN:

@@ -145,6 +145,17 @@ class Storage(ABC):
         Publishes ``enqueued`` for each stored job.
         """
 
+    def send(self, queue: str, job: NewJob) -> bool:
+        """Enqueue a job without an answer, if that is cheaper here, and possible now.
+
+        It may be lost on its way, or refused, and nobody says so: who has to know enqueues the same
+        job again.
+
+        Returns:
+            Whether it was sent.
+        """
+        return False
+
     @abstractmethod
     async def claim(self, queue: str, request: ClaimRequest) -> list[Claim]:
         """Take up to ``count`` jobs; each becomes ``running``: a new fence, one more attempt.

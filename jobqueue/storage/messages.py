@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from jobqueue.states import TERMINAL, EventType, JobState
+from jobqueue.states import TERMINAL, EventType
 from jobqueue.storage.types import CancelRequested, Claim, Reply, StorageEvent
 
 _LAST_MS: Final = 253_402_300_799_999
 """The end of the year 9999, behind which there is no datetime."""
+
+
+_ENDINGS: Final = {state.value: state for state in TERMINAL}
 
 
 class MalformedMessage(ValueError):
@@ -22,8 +25,8 @@ def reply(id: Any, state: Any, value: Any) -> Reply:
         ValueError: It is none.
     """
     if type(id) is str and (value is None or type(value) is bytes):
-        ended = JobState(state)
-        if ended in TERMINAL:
+        ended = _ENDINGS.get(state)
+        if ended is not None:
             return Reply(id, ended, value)
     raise MalformedMessage("no reply")
 

@@ -195,9 +195,14 @@ class Proxy:
         number: int,
         fates: deque[Fate | Refused],
     ) -> None:
+        is_silent = False
         while True:
             frame = await _read_frame(reader)
             call = _call(frame, number)
+            if call.arguments == [b"REPLY", b"SKIP"]:
+                is_silent = True
+                upstream.write(frame)
+                continue
             self.calls.append(call.name)
             fate = self.rule(call)
             if fate is Fate.CUT:
@@ -207,9 +212,13 @@ class Proxy:
                 fate = Fate.FORWARD
             if isinstance(fate, Refused):
                 frame = b"PING\r\n"  # whose answer keeps the place for the refusal
-            if call.name not in _SUBSCRIBING:  # these have an answer for each channel
-                fates.append(fate)
             upstream.write(frame)
+            if is_silent:
+                is_silent = False
+                if fate is Fate.DROP_REPLY:
+                    return
+            elif call.name not in _SUBSCRIBING:  # these have an answer for each channel
+                fates.append(fate)
 
 
 async def _pass_answers(

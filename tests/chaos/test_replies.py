@@ -662,7 +662,9 @@ async def _run(backend: RedisBackend, case: Case, times: int) -> tuple[Any, Any,
     backend.admin.zadd(_key("listeners"), {"watcher": START_MS + 24 * HOUR})
     with backend.admin.pubsub() as heard:
         heard.psubscribe("jq:*")
-        heard.get_message(timeout=5)
+        heard.ssubscribe(f"jq:{{{QUEUE}}}:handed:{WORKER}")
+        assert heard.get_message(timeout=5)
+        assert heard.get_message(timeout=5)
         async with Proxy(backend.url) as proxy:
             storage = RedisStorage(proxy.url, clock=clock.now)
             async with direct, storage:

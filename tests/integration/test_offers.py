@@ -19,7 +19,17 @@ from typing import Any
 import msgpack
 import pytest
 
-from jobqueue import Consumer, Fixed, Job, JobCancelled, JobFailed, JobSpec, Queue, Reaper
+from jobqueue import (
+    Consumer,
+    Fixed,
+    Job,
+    JobCancelled,
+    JobFailed,
+    JobSpec,
+    Queue,
+    Reaper,
+    unanswered,
+)
 from jobqueue.ids import new_token
 from jobqueue.storage.redis.links import Link
 from jobqueue.storage.redis.resp import pack
@@ -103,8 +113,12 @@ async def made_idle(producer: Queue, id: str = "first") -> None:
 
 @needs_server
 async def test_lone_jobs_one_after_the_other_cost_two_scripts_each(
-    make_watched: Callable[..., Watched], producer: Queue, backend: RedisBackend
+    make_watched: Callable[..., Watched],
+    producer: Queue,
+    backend: RedisBackend,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(unanswered, "SURE_AFTER", NEVER)
     watched = make_watched()
     async with watched.consumer:
         assert await producer.enqueue_and_wait("task", wait=SOON) == 1

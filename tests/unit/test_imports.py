@@ -30,7 +30,12 @@ LAYERS: Final[tuple[frozenset[str], ...]] = (
     ),
     frozenset({"serde", "storage"}),
     frozenset({"abandoned", "conditions", "refusals"}),
-    frozenset({"consumer", "events", "maintenance", "producer", "receipt", "replies", "views"}),
+    frozenset(
+        {
+            *("consumer", "events", "maintenance", "producer", "receipt", "replies"),
+            *("unanswered", "views"),
+        }
+    ),
     frozenset({"admin", "limiting", "schedules"}),
     frozenset(
         {

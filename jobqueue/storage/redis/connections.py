@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final, cast
+from typing import Any, Final, Never, cast
 
 from redis import exceptions as redis_errors
 from redis.asyncio import Connection
@@ -36,6 +36,8 @@ _FIRST: Final = pack(("PING",))
 """Sent in front of a script. A server that has something for several connections writes to them in
 reverse, beginning with the one for which it had something last. So whoever is told something by a
 script hears of it before the one that ran the script. The answer to this does not matter."""
+_SILENCE: Final = pack(("CLIENT", "REPLY", "SKIP"))
+"""Sent in front of a command, it spares both their answers, errors included."""
 _NOT_THE_PRIMARY: Final = (redis_errors.ReadOnlyError, redis_errors.MasterDownError)
 
 
@@ -82,6 +84,13 @@ class Commands:
         self._link = Link(self.settings)
         self._heads: dict[tuple[str, QueueKeys], Prefix] = {}
         self._closed = False
+        self._may_be_silent = False
+
+    async def try_silence(self) -> None:
+        """See whether the server can be told not to answer."""
+        with suppress(StorageError):
+            await self.execute(("PING",), ("CLIENT", "REPLY", "ON"))
+            self._may_be_silent = True
 
     async def close(self) -> None:
         """Send no more, and close the connection when what was sent has been answered."""
@@ -98,16 +107,14 @@ class Commands:
         Raises:
             StorageUnavailable: No answer, or a refusal.
         """
-        head = None if worker else self._heads.get((name, keys))
-        if head is None:
-            head = evalsha(name, keys, worker)
-            if not worker:
-                self._heads[name, keys] = head
+        head = evalsha(name, keys, worker) if worker else self._head(name, keys)
         command = head.packed(arguments)
         with translated(self.url):
             for delay in (*_RETRY_DELAYS, None):
                 try:
-                    _, answer = await self._send(_FIRST + command, 2)
+                    first, answer = await self._send(_FIRST + command, 2)
+                    if self._may_be_silent and isinstance(first, redis_errors.NoPermissionError):
+                        self._lose_step()
                     if isinstance(answer, redis_errors.NoScriptError):
                         answer = await reloaded(self._send, name, command)
                 except RETRYABLE:
@@ -116,6 +123,29 @@ class Commands:
                     await asyncio.sleep(delay * random.uniform(1, 1.5))
                 else:
                     return _accepted(answer, self._link)
+
+    def send(self, name: str, keys: QueueKeys, arguments: Sequence[Any]) -> bool:
+        """Have a script run that answers nothing, not even an error, if that can be done.
+
+        Returns:
+            Whether it was sent.
+        """
+        if not self._may_be_silent:
+            return False
+        return self._link.send(_SILENCE + self._head(name, keys).packed(arguments))
+
+    def _lose_step(self) -> Never:
+        """What was not to be answered was, since this user may no longer ask for that: whose the
+        answers are cannot be told."""
+        self._may_be_silent = False
+        self._link.leave()
+        raise redis_errors.ConnectionError("the permissions of this user have changed")
+
+    def _head(self, name: str, keys: QueueKeys) -> Prefix:
+        head = self._heads.get((name, keys))
+        if head is None:
+            head = self._heads[name, keys] = evalsha(name, keys)
+        return head
 
     async def execute(self, *commands: Command) -> list[Any]:
         """Run plain commands in one round trip.

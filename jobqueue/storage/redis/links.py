@@ -127,6 +127,14 @@ class Link:
             return self._connect_and_send(data, count, seconds)
         return exchange.send(data, count, seconds)
 
+    def send(self, data: bytes) -> bool:
+        """Send commands that are not answered, if there is a connection; whether it was done."""
+        exchange = self._exchange
+        if exchange is None or exchange.is_lost:
+            return False
+        exchange.write(data)
+        return True
+
     async def _connect_and_send(self, data: bytes, count: int, seconds: float) -> list[Any]:
         exchange = await self._connect()
         if exchange.is_lost:

@@ -116,7 +116,9 @@ def _packed(start: bytes, arguments: Sequence[Any]) -> bytes:
             data = argument
         elif isinstance(argument, str):
             data = argument.encode()
-        elif isinstance(argument, int | float):
+        elif isinstance(argument, int):
+            data = b"%d" % argument
+        elif isinstance(argument, float):
             data = repr(argument).encode()
         else:
             raise TypeError(f"an argument must be text, bytes or a number, not {argument!r}")

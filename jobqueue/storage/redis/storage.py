@@ -95,6 +95,7 @@ class RedisStorage(Storage):
         check_files(commands.settings, self.url)
         try:
             await self._look_at_server(commands)
+            await commands.try_silence()
         except BaseException:
             await commands.close()
             raise
@@ -179,6 +180,14 @@ class RedisStorage(Storage):
             return []
         answers = await self._run(queue, "enqueue", INLINE_BYTES, encoding.pack_jobs(jobs))
         return [encoding.enqueued(answer) for answer in answers]
+
+    def send(self, queue: str, job: NewJob) -> bool:
+        keys = self._keys.get(queue)
+        if self._commands is None or keys is None or queue in self._unchecked:
+            return False
+        now = "" if self._clock is None else self._clock()
+        arguments = (now, INLINE_BYTES, encoding.pack_jobs([job]))
+        return self._commands.send("enqueue", keys, arguments)
 
     async def claim(self, queue: str, request: ClaimRequest) -> list[Claim]:
         _, keys = self._use(queue)
