@@ -128,7 +128,8 @@ class Producer:
                     self.queue,
                     self._registry.options.result_ttl_ms,
                     self._batcher.ask,
-                    self._hear_answer,
+                    self._replies,
+                    self._refusals,
                 )
                 self._loop = asyncio.get_running_loop()
 
@@ -292,15 +293,6 @@ class Producer:
                 wait.stored = True
                 return await self._ending(wait, seconds)
         return await receipt.result(seconds)
-
-    async def _hear_answer(self, wait: Wait, answer: Enqueued) -> None:
-        """Take note of what became of a job that was sent without an answer."""
-        if isinstance(answer.status, Refusal):
-            wait.fail(await self._refusals.error(answer.status))
-            return
-        wait.stored = True
-        if answer.state in TERMINAL:
-            await self._replies.look([wait.id])
 
     def _send(self, jobs: list[NewJob]) -> Coroutine[Any, Any, list[Enqueued]]:
         return self.storage.enqueue(self.queue, jobs)

@@ -11,7 +11,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from jobqueue.replies import Wait
+from jobqueue.flow import Refusal
+from jobqueue.refusals import Refusals
+from jobqueue.replies import Replies, Wait
+from jobqueue.states import TERMINAL
 from jobqueue.storage.base import Storage
 from jobqueue.storage.types import Enqueued, NewJob
 
@@ -29,7 +32,8 @@ class Unanswered:
         queue: Into which queue.
         kept_ms: For how long a job is kept that does not say so itself.
         enqueue: Enqueues a job and tells the answer.
-        answered: Called with the wait for a job and the answer, should it be needed.
+        replies: Where the results are waited for.
+        refusals: The errors for jobs that are not accepted.
     """
 
     def __init__(
@@ -38,13 +42,15 @@ class Unanswered:
         queue: str,
         kept_ms: int,
         enqueue: Callable[[NewJob], Awaitable[Enqueued]],
-        answered: Callable[[Wait, Enqueued], Awaitable[None]],
+        replies: Replies,
+        refusals: Refusals,
     ) -> None:
         self._storage = storage
         self._queue = queue
         self._kept_ms = kept_ms
         self._enqueue = enqueue
-        self._answered = answered
+        self._replies = replies
+        self._refusals = refusals
         self._job: NewJob | None = None
         self._wait: Wait | None = None
         self._alarm: asyncio.TimerHandle | None = None
@@ -92,12 +98,20 @@ class Unanswered:
         await asyncio.sleep(0)  # in which the loop reads what has arrived meanwhile
         try:
             if not wait.ending.done():
-                await self._answered(wait, await self._enqueue(job))
+                await self._hear(wait, await self._enqueue(job))
         except Exception as error:  # the caller's to hear
             wait.fail(error)
         finally:
             if self._wait is wait:
                 self._job = self._wait = None
+
+    async def _hear(self, wait: Wait, answer: Enqueued) -> None:
+        if isinstance(answer.status, Refusal):
+            wait.fail(await self._refusals.error(answer.status))
+            return
+        wait.stored = True
+        if answer.state in TERMINAL:
+            await self._replies.look([wait.id])
 
     async def close(self) -> None:
         """Look after nothing any more."""

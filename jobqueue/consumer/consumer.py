@@ -194,8 +194,7 @@ class Consumer:
     def _start(self, claim: Claim) -> None:
         active = ActiveJob(claim)
         self._active.add(active)
-        # Under a name: asyncio's own, a number, takes as long as the rest of a task.
-        active.task = asyncio.get_running_loop().create_task(self._run(active), name=claim.id)
+        active.task = asyncio.get_running_loop().create_task(self._run(active))
 
     async def _run(self, active: ActiveJob) -> None:
         try:

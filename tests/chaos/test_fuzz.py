@@ -330,7 +330,9 @@ async def test_a_malformed_record_stops_no_other_schedule(
 
             async def goes_on() -> bool:
                 after = (await _schedule(queue, "good")).last_at
-                return after is not None and (before is None or after > before + timedelta(seconds=0.5))
+                return after is not None and (
+                    before is None or after > before + timedelta(seconds=0.5)
+                )
 
             await wait_until(goes_on, 20, "the good schedule goes on")
         assert {info.id for info in await queue.schedules.list()} >= {"good"}

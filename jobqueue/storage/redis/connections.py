@@ -35,7 +35,7 @@ caller's to wait for."""
 _FIRST: Final = pack(("PING",))
 """Sent in front of a script. A server that has something for several connections writes to them in
 reverse, beginning with the one for which it had something last. So whoever is told something by a
-script hears of it before the one that ran the script. The answer to this does not matter."""
+script hears of it before the one that ran the script."""
 _SILENCE: Final = pack(("CLIENT", "REPLY", "SKIP"))
 """Sent in front of a command, it spares both their answers, errors included."""
 _NOT_THE_PRIMARY: Final = (redis_errors.ReadOnlyError, redis_errors.MasterDownError)
