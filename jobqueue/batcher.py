@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Final, Generic, TypeVar, cast
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from typing import Any, Final, Generic, TypeVar, cast
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,6 +37,38 @@ def batches(
         size += item_size
     if batch:
         yield batch
+
+
+async def send_all(
+    send: Callable[[list[T]], Coroutine[Any, Any, list[R]]],
+    items: Iterable[T],
+    size_of: Callable[[T], int],
+    max_count: int,
+    in_flight: int,
+) -> list[R]:
+    """Send items that are all there, in order, and return the answer for each.
+
+    Args:
+        send: Sends a batch. What it raises ends the others.
+        items: What is sent.
+        size_of: Bytes of an item.
+        max_count: Items in one batch at most.
+        in_flight: Batches on their way at the same time, at most.
+    """
+    answers: list[R] = []
+    under_way: deque[asyncio.Task[list[R]]] = deque()
+    try:
+        for batch in batches(items, size_of, max_count):
+            under_way.append(asyncio.create_task(send(batch)))
+            if len(under_way) == in_flight:
+                answers += await under_way.popleft()
+        while under_way:
+            answers += await under_way.popleft()
+    finally:
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+    return answers
 
 
 class Outbox(Generic[T]):

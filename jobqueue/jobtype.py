@@ -83,7 +83,7 @@ class JobType(Generic[P, R]):
             StorageUnavailable: It may or may not be stored.
         """
         producer = self.queue.producer
-        return await producer.enqueue_job(producer.new_job(self.spec(*args, **kwargs)))
+        return await producer.enqueue_job(producer.intake.new_job(self.spec(*args, **kwargs)))
 
     async def call(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Have a worker make the call, and wait for its result (30 s; see ``options(wait=...)``).

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Coroutine, Iterable, Sequence
 from datetime import timedelta
 from typing import Any, Final, Never, TypeVar, Unpack
 from weakref import WeakSet
 
 from jobqueue.abandoned import Abandoned
-from jobqueue.arguments import Arguments
-from jobqueue.batcher import Batcher, batches
-from jobqueue.conditions import with_conditions
-from jobqueue.errors import ConfigurationError, JobNotFound, SerializationError, WaitTimeout
+from jobqueue.batcher import Batcher, send_all
+from jobqueue.errors import ConfigurationError, JobNotFound, WaitTimeout
 from jobqueue.events import EventStream
 from jobqueue.flow import Refusal
 from jobqueue.hooks import HookEvent, Hooks
-from jobqueue.ids import check_name, new_job_id, new_token
+from jobqueue.ids import check_name, new_token
+from jobqueue.intake import Intake
 from jobqueue.job import JobInfo
 from jobqueue.options import (
     DEFAULT_WAIT,
-    NO_OPTIONS,
     CallOptions,
-    JobOptions,
     QueueOptions,
     call_options,
 )
@@ -33,14 +29,13 @@ from jobqueue.refusals import Refusals
 from jobqueue.registry import Registry
 from jobqueue.replies import Replies, Wait
 from jobqueue.serde import Serde, SerdeSet
-from jobqueue.spec import encode_spec
 from jobqueue.states import TERMINAL, CancelResult, EnqueueStatus, EventType, TtlResult
 from jobqueue.storage.base import Storage
 from jobqueue.storage.types import MAX_BATCH, Enqueued, NewJob, StoredJob, StoredResult
 from jobqueue.storage.url import storage_from
 from jobqueue.unanswered import Unanswered
 from jobqueue.undisturbed import undisturbed
-from jobqueue.values import UNSET, Seconds, due_ms, to_ms
+from jobqueue.values import UNSET, Seconds, to_ms
 from jobqueue.views import job_info, local_event, result_of
 
 R = TypeVar("R")
@@ -78,6 +73,7 @@ class Producer:
         self.storage = storage_from(storage)
         self.serdes: Final = SerdeSet(serde)
         self._registry = registry or Registry(options or QueueOptions())
+        self.intake: Final = Intake(self._registry, self.serdes)
         self._hooks = hooks or Hooks()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = asyncio.Lock()
@@ -191,7 +187,7 @@ class Producer:
 
     async def enqueue_spec(self, spec: JobSpec[R]) -> Receipt[R]:
         """Like :meth:`enqueue`, for a job that has been put together before."""
-        return await self.enqueue_job(self.new_job(spec))
+        return await self.enqueue_job(self.intake.new_job(spec))
 
     async def enqueue_job(self, job: NewJob) -> Receipt[Any]:
         """Like :meth:`enqueue`, for a job in the form in which it is stored."""
@@ -211,9 +207,9 @@ class Producer:
             QueueFull, QueueDraining: Some were not accepted. The error's ``receipts`` say which.
             StorageUnavailable: Some, all or none may be stored.
         """
-        jobs = [self.new_job(spec) for spec in specs]
+        jobs = [self.intake.new_job(spec) for spec in specs]
         await self.open()
-        answers = await self._send_all(jobs)
+        answers = await send_all(self._send, jobs, _size_of, MAX_BATCH, self.storage.in_flight)
         if self._hooks.wanted(EventType.ENQUEUED):
             for job, answer in zip(jobs, answers, strict=True):
                 await self._tell_enqueued(job, answer)
@@ -262,7 +258,7 @@ class Producer:
         """Like :meth:`enqueue_and_wait`, for a job that has been put together before."""
         if self._loop is not asyncio.get_running_loop():
             await self.open()
-        job = self.new_job(spec, reply_to=self._replies.address)
+        job = self.intake.new_job(spec, reply_to=self._replies.address)
         if not self._replies.are_heard:
             await self._replies.subscribe()
         wait_option = spec.options.wait
@@ -296,65 +292,6 @@ class Producer:
 
     def _send(self, jobs: list[NewJob]) -> Coroutine[Any, Any, list[Enqueued]]:
         return self.storage.enqueue(self.queue, jobs)
-
-    async def _send_all(self, jobs: list[NewJob]) -> list[Enqueued]:
-        """Send batches in order, as many at a time as the storage likes."""
-        answers: list[Enqueued] = []
-        under_way: deque[asyncio.Task[list[Enqueued]]] = deque()
-        try:
-            for batch in batches(jobs, _size_of, MAX_BATCH):
-                under_way.append(asyncio.create_task(self._send(batch)))
-                if len(under_way) == self.storage.in_flight:
-                    answers += await under_way.popleft()
-            while under_way:
-                answers += await under_way.popleft()
-        finally:
-            for task in under_way:
-                task.cancel()
-            await asyncio.gather(*under_way, return_exceptions=True)
-        return answers
-
-    def new_job(self, spec: JobSpec[Any], reply_to: str | None = None) -> NewJob:
-        """A job in the form in which it is stored; all its options are checked."""
-        name = spec.name
-        options = self._registry.options_of(name)
-        if spec.options is not NO_OPTIONS:
-            options = options.override(spec.options)
-        payload = self.serdes.dumps(spec.payload, f"the payload of {name!r}")
-        limit = self._registry.options.max_payload
-        if len(payload) > limit:
-            raise SerializationError(
-                f"the payload of {name!r} has {len(payload)} bytes, max_payload is {limit}: "
-                "store large data elsewhere and pass its address"
-            )
-        own_id = options.id is UNSET
-        # By position: names take twice as long.
-        job = NewJob(
-            new_job_id() if options.id is UNSET else options.id,
-            name,
-            encode_spec(payload, self.serdes.default.name, options),
-            0 if options.delay is UNSET else to_ms(options.delay, "delay"),
-            0 if options.run_at is UNSET else due_ms(options.run_at),
-            0 if options.result_ttl is UNSET else to_ms(options.result_ttl, "result_ttl"),
-            "" if own_id else new_token(),
-            reply_to,
-        )
-        return job if options.is_plain else self._with_conditions(job, spec, options)
-
-    def _with_conditions(self, job: NewJob, spec: JobSpec[Any], options: JobOptions) -> NewJob:
-        if spec.options.limits is not UNSET:
-            raise TypeError(
-                "limits are declared for a job type, @queue.job(limits=...): a call gives limit=, "
-                "the name of one, and key="
-            )
-        defaults = self._registry.defaults_of(job.name)
-        what = f"an argument of {job.name!r}"
-
-        def dumps(value: Any) -> bytes:
-            return self.serdes.dumps(value, what)
-
-        arguments = Arguments(job.name, spec.payload, defaults, dumps)
-        return with_conditions(job, options, arguments, self._registry.options.result_ttl_ms)
 
     async def _tell_enqueued(self, job: NewJob, answer: Enqueued) -> None:
         if answer.status is EnqueueStatus.QUEUED:

@@ -24,58 +24,82 @@ local finished_cancelled, stale, events_channel, prefix = KEYS[5], KEYS[6], KEYS
 local now, inline_bytes = now_ms(ARGV[1]), tonumber(ARGV[2])
 local jobs = cmsgpack.unpack(ARGV[3])
 
--- A lone plain job, while no other waits, is leased and sent to a worker that offers to take one
--- (include/offers.lua). Somebody may wait for it, and finds the server asleep: so this is one piece
--- without tables of its own, and what the other cases need is not even defined before it.
-local function handed_over(id, name, spec, delay_ms, due_ms, ttl_ms, request, reply_to, said)
-  if said or delay_ms ~= 0 or due_ms ~= 0 or #spec > inline_bytes then
-    return false
+-- Lease a lone job and send it to a worker that offers to take one (include/offers.lua), while no
+-- other waits: the fence and the worker; nil if nobody takes it.
+local function hand_over(id, name, spec, ttl_ms, offer, last_fence, waiting)
+  if #spec > inline_bytes or (waiting or '0') ~= '0' then
+    return nil
   end
-  local told = redis.call('HMGET', counts, 'heard_until', 'flow', 'offer', 'fence', 'queued')
-  local lease_ms, worker = offer_read(told[3], now, told[4])
-  if not worker or told[2] or (told[5] or '0') ~= '0' then
-    return false
+  local lease_ms, worker = offer_read(offer, now, last_fence)
+  if not worker then
+    return nil
   end
-  local key = job .. id
-  -- An id that somebody chose may have been cancelled before, and its pointer be left.
-  if
-    redis.call('HMGET', key, 'state')[1]
-    or (request ~= '' and redis.call('EXISTS', stale) == 1)
-  then
-    return false
-  end
-  local fence = fence_after(tonumber(told[4]), 1, now)
-  local fence_text, now_text = text(fence), text(now)
+  local fence = fence_after(tonumber(last_fence), 1, now)
+  local fence_text = text(fence)
   -- Before it is sent: a server without memory refuses the first write, and none after it. And
   -- sent before it is stored: an offer that nobody hears ends here. A sharded channel, since the
   -- answer for another would count those who hear all channels.
   redis.call('HSET', counts, 'fence', fence_text)
   local message = cmsgpack.pack({ id, name, spec, fence, 1, now, ttl_ms })
   if redis.call('SPUBLISH', prefix .. 'handed:' .. worker, message) == 0 then
+    return nil
+  end
+  redis.call('HSET', prefix .. 'handed', worker, fence_text .. ' ' .. id)
+  redis.call('ZADD', prefix .. 'leases', text(now + lease_ms), id)
+  return fence_text, worker
+end
+
+-- Store a lone plain job of a new id; false for all others. Somebody may wait for it, and finds the
+-- server asleep: so this is one piece without tables of its own, and what the other cases need is
+-- not even defined before.
+local function stored_alone(id, name, spec, delay_ms, due_ms, ttl_ms, request, reply_to, said)
+  if said or delay_ms ~= 0 or due_ms ~= 0 then
     return false
   end
-  redis.call(
-    'HSET', key, 'state', 'running', 'name', name, 'enqueued_ms', now_text, 'reply_to', reply_to,
-    'fence', fence_text, 'worker', worker, 'started_ms', now_text, pieces('spec', spec)
-  )
+  local told = redis.call('HMGET', counts, 'heard_until', 'flow', 'offer', 'fence', 'queued')
+  local key = job .. id
+  -- An id that somebody chose may have been cancelled before, and its pointer be left.
+  if
+    told[2] or redis.call('HMGET', key, 'state')[1]
+    or (request ~= '' and redis.call('EXISTS', stale) == 1)
+  then
+    return false
+  end
+  local now_text = text(now)
+  local fence, worker = hand_over(id, name, spec, ttl_ms, told[3], told[4], told[5])
+  if fence then
+    redis.call(
+      'HSET', key, 'state', 'running', 'name', name, 'enqueued_ms', now_text, 'reply_to', reply_to,
+      'fence', fence, 'worker', worker, 'started_ms', now_text, pieces('spec', spec)
+    )
+  else
+    redis.call(
+      'HSET', key, 'state', 'queued', 'name', name, 'enqueued_ms', now_text, pieces('spec', spec)
+    )
+    if reply_to ~= '' then
+      redis.call('HSET', key, 'reply_to', reply_to)
+    end
+    redis.call('RPUSH', ready, id)
+    redis.call('HINCRBY', counts, 'queued', 1)
+  end
   if request ~= '' then
     redis.call('HSET', key, 'request', request)
   end
   if ttl_ms ~= 0 then
     redis.call('HSET', key, 'ttl_ms', ttl_ms)
   end
-  redis.call('HSET', prefix .. 'handed', worker, fence_text .. ' ' .. id)
-  redis.call('ZADD', prefix .. 'leases', text(now + lease_ms), id)
   local events = events_begin(told[1], now)
   if events then
     events_add(events, 'enqueued', id, name, now, 0, '')
-    events_add(events, 'started', id, name, now, 1, worker)
+    if fence then
+      events_add(events, 'started', id, name, now, 1, worker)
+    end
     events_publish(events_channel, events)
   end
   return true
 end
 
-if #jobs == 1 and handed_over(unpack(jobs[1])) then
+if #jobs == 1 and stored_alone(unpack(jobs[1])) then
   return { { 'queued', 'queued', false } }
 end
 

@@ -192,7 +192,7 @@ class QueueSchedules:
     # -- how -------------------------------------------------------------------------------------
 
     def _schedule(self, timing: Timing, job: JobSpec[Any], policy: Policy) -> Schedule:
-        made = self._producer.new_job(job)
+        made = self._producer.intake.new_job(job)
         return Schedule(
             timing=timing,
             job=ScheduledJob(made.name, made.spec, made.delay_ms, made.ttl_ms, made.flow),

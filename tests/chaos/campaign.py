@@ -69,7 +69,7 @@ async def run(
             window=scenario.persistence.window,
             cut_off=scenario.cuts,
         )
-        numbered = 0 if scenario.ticks else size.jobs
+        numbered = size.jobs if scenario.is_numbered else 0
         stored = await _stored(place, numbered)
         verdict = books.judge(_states(stored))
         verdict.unexpected += problems

@@ -258,6 +258,11 @@ async def flush_scripts(stage: Stage, dice: random.Random) -> None:
     stage.happened("times scripts flushed")
 
 
+async def lose_what_is_sent(stage: Stage, dice: random.Random) -> None:
+    """What meets a job whose sender hears no answer: cut connections, forgotten scripts."""
+    await dice.choice((kill_connections, kill_pubsub, flush_scripts))(stage, dice)
+
+
 async def run_out_of_memory(stage: Stage, dice: random.Random) -> None:
     """Let the server refuse what needs memory, for as long as the run says."""
     await stage.command("CONFIG", "SET", "maxmemory-policy", "noeviction")

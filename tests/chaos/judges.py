@@ -19,6 +19,8 @@ RECOVERED_WITHIN: Final = 1.0
 HANDED_AT_LEAST: Final = 0.1
 """Part of the jobs, where they come one by one. Who has just begun, or lost its connection, is
 handed nothing."""
+SENT_AT_LEAST: Final = 0.5
+"""Part of the jobs, where each is called alone."""
 ANSWERED_WITHIN: Final = 1.5 * RECHECK_EVERY + 0.5
 """A wait that is younger than half an interval when the others are looked at is looked at in the
 next round."""
@@ -121,6 +123,14 @@ def answered_in_time(books: Books, verdict: Verdict) -> dict[str, Any]:
         "extra_wait_p99": p99,
         "extra_wait_max": longest,
     }
+
+
+def sent_unanswered(books: Books, verdict: Verdict) -> dict[str, Any]:
+    """And a good part of them did not wait for the answer to its enqueue."""
+    sent, again = _ids(books.ledger, "sent"), _ids(books.ledger, "made_sure")
+    if len(sent) < SENT_AT_LEAST * verdict.jobs:
+        verdict.unexpected.append(f"only {len(sent)} of {verdict.jobs} jobs were sent unanswered")
+    return {"sent": len(sent), "made_sure": len(again)} | answered_in_time(books, verdict)
 
 
 def refused_without_memory(books: Books, verdict: Verdict) -> dict[str, Any]:

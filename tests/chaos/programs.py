@@ -37,6 +37,7 @@ from tests.chaos.ledger import Pen
 from tests.chaos.loads import FLOW, said_by
 from tests.chaos.orders import OTHER, QUEUE, TICK_SECONDS, Orders, job_id
 from tests.support.handing import note_handed
+from tests.support.sending import note_sent
 
 _ORPHANED = 70
 
@@ -249,6 +250,30 @@ async def trickle(orders: Orders, pen: Pen) -> None:
     await queue.close()
 
 
+async def call_alone(orders: Orders, pen: Pen) -> None:
+    """A producer that calls one job after the other, each under an id that is made for it."""
+    queue = open_queue(orders)
+    dice = random.Random(orders.seed)
+    note_sent(
+        queue.storage,
+        lambda job: pen.note("sent", job.id),
+        lambda job: pen.note("made_sure", job.id),
+    )
+
+    async def send() -> Any:
+        return await queue.enqueue_and_wait("task", dice.randint(*orders.sleep_ms))
+
+    pen.note("ready")
+    for (number,) in orders.batches:
+        pen.note("called", str(number))
+        id = await _until_accepted(send, pen)
+        pen.note("answered", id)
+        pen.note("accepted", id)
+        await pen.kept()
+        await asyncio.sleep(dice.uniform(0, orders.pause))
+    await queue.close()
+
+
 async def tick(orders: Orders, pen: Pen) -> None:
     """Stores a schedule, and deletes it when so many of its instants have been fired: each is noted
     as accepted when the schedule says that it made its job."""
@@ -354,6 +379,7 @@ PROGRAMS: dict[str, Program] = {
     "produce": produce,
     "call": call,
     "trickle": trickle,
+    "call_alone": call_alone,
     "use": use,
     "operate": operate,
     "tick": tick,

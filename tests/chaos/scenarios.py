@@ -63,6 +63,11 @@ class Scenario:
         """The jobs are those of a schedule."""
         return self.producers == (("tick", 1),)
 
+    @property
+    def is_numbered(self) -> bool:
+        """The producers choose the ids of the jobs, by number."""
+        return not any(program in ("tick", "call_alone") for program, _ in self.producers)
+
     def size(self, scale: float, workers: int | None, lease: float | None) -> Size:
         """How large a run of this scale is."""
         return Size(
@@ -92,6 +97,14 @@ _HANDED: Final[dict[str, Any]] = {
     "jobs": 10_000,
     "sleep_ms": (0, 3),
     "producers": (("trickle", 1), ("trickle", 1)),
+    "load": LONE,
+}
+
+_SENT: Final[dict[str, Any]] = {
+    "jobs": 10_000,
+    "sleep_ms": (0, 8),  # some are over before their callers make sure, some not
+    "producers": (("call_alone", 1), ("call_alone", 1)),
+    "judge": judges.sent_unanswered,
     "load": LONE,
 }
 
@@ -317,6 +330,29 @@ SCENARIOS: Final = {
             judge=judges.handed_over_in_time,
             cuts=True,
             **_HANDED,
+        ),
+        Scenario(
+            name="SENT-KILL",
+            title="workers killed during calls that were sent unanswered",
+            times=50,
+            plan=at_moments(faults.kill_handed_worker, faults.kill_worker),
+            **_SENT,
+        ),
+        Scenario(
+            name="SENT-SERVER",
+            title="server killed during such calls, AOF always",
+            times=20,
+            persistence=Persistence.ALWAYS,
+            plan=at_moments(faults.restart_server),
+            cuts=True,
+            **_SENT,
+        ),
+        Scenario(
+            name="SENT-CUT",
+            title="connections killed, scripts flushed during such calls",
+            plan=while_busy(faults.lose_what_is_sent, 0.020),
+            cuts=True,
+            **_SENT,
         ),
         Scenario(name="LIMITS", **_LIMITED),
         Scenario(name="RATE", title="200 a second, token bucket", load="bucket", **_RATED),

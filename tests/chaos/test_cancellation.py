@@ -274,7 +274,7 @@ async def _counts(stage: Stage, queue: Any, n: int) -> Target:
 @cancels("Producer.enqueue_job")
 async def _enqueue_job(stage: Stage, queue: Any, n: int) -> Target:
     async def enqueue() -> None:
-        receipt = await queue.enqueue_job(queue.new_job(stage.echo.spec(n)))
+        receipt = await queue.enqueue_job(queue.intake.new_job(stage.echo.spec(n)))
         assert await receipt.result(10) == n
 
     return enqueue()

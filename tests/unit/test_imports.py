@@ -33,7 +33,7 @@ LAYERS: Final[tuple[frozenset[str], ...]] = (
     frozenset(
         {
             *("consumer", "events", "maintenance", "producer", "receipt", "replies"),
-            *("unanswered", "views"),
+            *("intake", "unanswered", "views"),
         }
     ),
     frozenset({"admin", "limiting", "schedules"}),
