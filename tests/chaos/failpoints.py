@@ -50,7 +50,6 @@ _SAID: Final[tuple[dict[str, Any], ...]] = (
     {"group": "group"},
     {"expires": 3_600, "priority": "low"},
 )
-SCHEDULE: Final = "schedule"
 PERIOD: Final = 0.2
 _FOR_EVER_MS: Final = 600_000
 _END_SECONDS: Final = 60.0
@@ -67,12 +66,13 @@ async def some_jobs(queue: Queue, **options: Any) -> None:
 
 
 def a_schedule(overlap: str) -> Callable[[Queue], Awaitable[None]]:
-    """Some jobs, and a schedule that is due again and again."""
+    """Some jobs, and a schedule that is due again and again, named for what it does about overlaps:
+    by that name the verdict knows the jobs which may be replaced."""
 
     async def prepare(queue: Queue) -> None:
         await some_jobs(queue)
         await queue.schedules.upsert(
-            SCHEDULE, Every(PERIOD), JobSpec("task", 0), misfire="all", overlap=overlap
+            overlap, Every(PERIOD), JobSpec("task", 0), misfire="all", overlap=overlap
         )
 
     return prepare
@@ -365,10 +365,7 @@ class _Scene:
     def _has_fired(self, after: float) -> bool:
         """Whether the schedule goes on."""
         self.ledger.refresh()
-        return any(
-            entry.at > after and entry.about.startswith(f"{SCHEDULE}@")
-            for entry in self.ledger.of("end")
-        )
+        return any(entry.at > after and "@" in entry.about for entry in self.ledger.of("end"))
 
     async def _stop(self, processes: Sequence[subprocess.Popen[bytes]]) -> list[str]:
         """End the others as a user would; what went wrong, in words."""
