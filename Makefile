@@ -57,6 +57,7 @@ check-lua:
 .PHONY: bench
 bench: .venv/.has-fast $(SERVER)
 	@$(BIN)/python benchmarks/bench.py $(ARGS)
+	@$(BIN)/python benchmarks/pages.py
 
 ## bench-quick: the same with fewer jobs and the main peers, in two minutes
 .PHONY: bench-quick

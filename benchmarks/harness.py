@@ -223,13 +223,16 @@ def about(server: Server, rounds: int) -> dict[str, Any]:
 
 
 def _commit() -> str:
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=envs.REPOSITORY,
-        capture_output=True,
-        text=True,
-    )
-    return done.stdout.strip() or "unknown"
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", *arguments], cwd=envs.REPOSITORY, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    # What is measured, and what measures: not the results and pages that runs have changed.
+    measured = ("jobqueue", "lua", "benchmarks", ":!benchmarks/results")
+    changed = "-dirty" if git("status", "--porcelain", "--", *measured) else ""
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + changed
 
 
 def _cpu() -> str:
