@@ -68,7 +68,7 @@ if ARGV[3] ~= '' and not was then
       lanes.count(numbers, found[1], flow_of(key, found[2], found[3]))
       for lane in pairs(numbers) do
         if lane_scope(lane) == scope then
-          redis.call('HINCRBY', busy, lane, 1)
+          lanes.run(lane, 1)
         end
       end
     end

@@ -48,7 +48,7 @@ local function choose(at)
   end
 
   local function next_pointer()
-    local asked = text(enough - #ids)
+    local asked = enough - #ids
     if low_waits and low_since >= low_every - 1 then
       local id = lines.next(LOW, asked, is_queued)
       if id then

@@ -7,10 +7,13 @@
 local ALONE = { 1, 0 }
 local BY_LEVEL = 2 ^ 50
 local MOVED_AT_MOST = 500
+-- A field of `busy` that is no lane and counts nothing, but is so long that the server keeps the
+-- hash as a table: else it would search up to 512 fields one by one, each time for each job.
+local NO_LANE, WIDE = '', string.rep('0', 65)
 
 -- lanes_open(prefix, job, counts, now, lines): the lanes of a queue that uses time and flow.
 local function lanes_open(prefix, job, counts, now, lines)
-  local lanes, states = {}, {}
+  local lanes, states, limit_on = {}, {}, {}
   local busy, held, wakes = prefix .. 'busy', prefix .. 'held', prefix .. 'wakes'
   local limits
 
@@ -28,6 +31,9 @@ local function lanes_open(prefix, job, counts, now, lines)
   end
 
   local function limit_of(lane)
+    if limit_on[lane] then
+      return limit_on[lane]
+    end
     local scope = lane_scope(lane)
     if not scope then
       return ALONE
@@ -41,14 +47,26 @@ local function lanes_open(prefix, job, counts, now, lines)
     if flow[6] ~= '' then
       found[1] = 'a' .. flow[6]
     end
-    if flow[4] ~= '' and limit_under('k' .. flow[4]) then
-      found[#found + 1] = lane_of_key(flow[4], flow[5])
+    local by_key = flow[4] ~= '' and limit_under('k' .. flow[4])
+    if by_key then
+      local lane = lane_of_key(flow[4], flow[5])
+      found[#found + 1], limit_on[lane] = lane, by_key
     end
     local type_lane = 't' .. name
     if limit_under(type_lane) then
       found[#found + 1] = type_lane
     end
     return found
+  end
+
+  -- So many more of a lane run: how many that are.
+  local is_wide = false
+  function lanes.run(lane, number)
+    if not is_wide and redis.call('EXISTS', busy) == 0 then
+      redis.call('HSET', busy, NO_LANE, WIDE)
+    end
+    is_wide = true
+    return redis.call('HINCRBY', busy, lane, number)
   end
 
   local function rate_key(lane, limit)
@@ -91,7 +109,7 @@ local function lanes_open(prefix, job, counts, now, lines)
     if state.is_full or (state.left and state.left <= state.started) then
       return false
     end
-    local running = redis.call('HINCRBY', busy, lane, 1)
+    local running = lanes.run(lane, 1)
     if state.limit[1] > 0 and running > state.limit[1] then
       redis.call('HINCRBY', busy, lane, -1)
       state.is_full = true
@@ -112,7 +130,7 @@ local function lanes_open(prefix, job, counts, now, lines)
   function lanes.take_of_queue(number)
     local state = state_of('q')
     if state.limit and number > 0 then
-      redis.call('HINCRBY', busy, 'q', number)
+      lanes.run('q', number)
       state.started = state.started + number
     end
   end
@@ -271,18 +289,26 @@ local function lanes_open(prefix, job, counts, now, lines)
 
   -- Jobs run no longer: there is room again for others of their lanes. released: numbers by lane.
   function lanes.release(released)
-    local freed, empty = {}, {}
-    for lane, number in pairs(released) do
+    local freed, empty, left = {}, {}, {}
+    for lane in pairs(released) do
       freed[#freed + 1] = lane
-      if redis.call('HINCRBY', busy, lane, -number) <= 0 then
-        empty[#empty + 1] = lane
-      end
     end
     if #freed == 0 then
       return
     end
+    for i, running in ipairs(redis.call('HMGET', busy, unpack(freed))) do
+      local number = tonumber(running or 0) - released[freed[i]]
+      if number > 0 then
+        left[#left + 1], left[#left + 2] = freed[i], number
+      else
+        empty[#empty + 1] = freed[i]
+      end
+    end
     if #empty > 0 then
       redis.call('HDEL', busy, unpack(empty))
+    end
+    if #left > 0 then
+      redis.call('HSET', busy, unpack(left))
     end
     if released.q then
       lines.ticket()

@@ -209,9 +209,9 @@ local function lines_open(prefix, ready, counts)
   local function pop(level, group, number)
     local line = line_of(level, group)
     if is_list(level, group) then
-      return redis.call('LPOP', line, number) or {}
+      return redis.call('LPOP', line, text(number)) or {}
     end
-    return redis.call('ZPOPMIN', line, number)
+    return redis.call('ZPOPMIN', line, text(number))
   end
 
   -- The first of the group whose turn it is. is_valid says of a pointer whether it is none that is
@@ -257,8 +257,9 @@ local function lines_open(prefix, ready, counts)
       end
     end
     local left = taken[level]
-    if not left or not left.ids[left.at] then
-      left = { ids = pop(level, '', wanted), at = 1 }
+    if not left or (left.may_be_more and not left.ids[left.at]) then
+      local ids = pop(level, '', wanted)
+      left = { ids = ids, at = 1, may_be_more = #ids > 0 }
       taken[level] = left
     end
     local id = left.ids[left.at]

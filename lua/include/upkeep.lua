@@ -23,7 +23,7 @@ local function flow_off(prefix, ready, counts)
     return
   end
   redis.call('HDEL', counts, 'flow', 'flowing')
-  redis.call('DEL', ready, prefix .. 'turns:normal')
+  redis.call('DEL', ready, prefix .. 'turns:normal', prefix .. 'busy')
   if redis.call('EXISTS', prefix .. 'normal') == 1 then
     redis.call('RENAME', prefix .. 'normal', ready)
   end
