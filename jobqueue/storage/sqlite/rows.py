@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Final, cast
 
@@ -171,6 +172,8 @@ def read_control(tx: Transaction, queue: QueueRow) -> Control:
 
 _NORMAL: Final = LEVELS.index(Priority.NORMAL)
 _RANKS: Final = range(len(LEVELS))
+_FLOWS_KEPT: Final = 4096
+"""Read once each, as far as jobs come again that say the same: a claim and a finish each ask."""
 
 
 def pack_flow(flow: Flow) -> bytes:
@@ -182,6 +185,7 @@ def pack_flow(flow: Flow) -> bytes:
     return pack([level, flow.expires_ms, flow.group, flow.limit, flow.key, flow.alone, unique])
 
 
+@lru_cache(maxsize=_FLOWS_KEPT)
 def unpack_flow(packed: bytes | None) -> Flow | None:
     """What a job says; ``None`` also for what cannot be read."""
     if packed is None:
@@ -207,6 +211,7 @@ def level_and_group(packed: bytes | None) -> tuple[int, str]:
     return _NORMAL, ""
 
 
+@lru_cache(maxsize=_FLOWS_KEPT)
 def limit_names(packed: bytes) -> tuple[str, str, str]:
     """The limit by key under which a job falls, its key there, and its ``alone``."""
     with suppress(Exception):
