@@ -16,6 +16,7 @@ from typing import Any, Final
 from redis import exceptions as redis_errors
 from redis.asyncio import Connection
 
+from jobqueue.errors import StorageError
 from jobqueue.packing import unpack_raw
 from jobqueue.storage.messages import cancel_requested, handed_claim, reply, storage_event
 from jobqueue.storage.redis.errors import is_denied, translated
@@ -171,7 +172,7 @@ class Listener:
         self._subscriptions.clear()
         self._sharded.clear()
         self._missing.clear()
-        self._acks.clear()
+        self._refuse(StorageError(f"the storage {self._url} was closed"))
         await self._stop()
 
     async def _stop(self) -> None:

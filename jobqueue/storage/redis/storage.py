@@ -405,9 +405,9 @@ class RedisStorage(Storage):
         await commands.call("leave", keys, arguments, worker)
 
     async def listen(self, queue: str, topic: str, sink: Sink) -> Subscription:
-        commands, keys = self._use(queue)
         if topic == CONTROL:
             await self._check_access(queue, to_work=True)
+        commands, keys = self._use(queue)  # it may have been closed meanwhile
         listener = self._listener
         assert listener is not None  # as the commands above
         subscription = await listener.add(keys.topic(topic), topic, sink)
